@@ -1,0 +1,108 @@
+"""The settings: every option of relay as a frozen value, one class a group.
+
+What it is: words only. A class is a group of the configuration, a field is an option under its own name. Times are
+floats in seconds and sizes are integers in bytes; where 0 means "no limit", the docstring says so.
+
+Promises: an instance never changes; whoever holds one works with one consistent set of values. The values are
+sound: `relay.conf.load` made them, checked ranges and how they fit together, or refused to.
+
+Never does: read a file, know oslo.config, or carry a default (the defaults stand in `relay.conf.options`, once).
+
+When it fails: it cannot; it checks nothing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One job server: a host name or an address, and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """host:port, or [v6]:port: what the configuration, status and the log call it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The door for callers: the unix socket, its permissions, and what one caller may ask for.
+
+    `socket_mode` is the permission bits; `socket_group` a group's name or None (the agent's own group stays);
+    `max_payload` is in bytes; `max_connections` counts open connections.
+    """
+
+    socket: Path
+    socket_mode: int
+    socket_group: str | None
+    max_payload: int
+    max_connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The database and its limits: `max_casts` and `max_bytes` (0: no limit), `min_free` bytes of disk kept free."""
+
+    path: Path
+    max_casts: int
+    max_bytes: int
+    min_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """What may be in flight, and what a failure costs.
+
+    `window` casts and `window_bytes` bytes per upstream, `function_window` and `function_window_bytes` per function;
+    after `max_attempts` failures a cast is dead; the wait between is at most `backoff_initial` seconds at first and
+    never more than `backoff_max`.
+    """
+
+    window: int
+    window_bytes: int
+    function_window: int
+    function_window_bytes: int
+    max_attempts: int
+    backoff_initial: float
+    backoff_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The job servers, in the order given, and how long each may be silent; all times in seconds."""
+
+    servers: tuple[Server, ...]
+    connect_timeout: float
+    heartbeat_interval: float
+    heartbeat_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The operator's door: a unix socket; `socket_mode` and `socket_group` as for the intake."""
+
+    socket: Path
+    socket_mode: int
+    socket_group: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The process itself: a stop waits at most `stop_timeout` seconds for what is in flight."""
+
+    stop_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All groups together: what a start, and later a reload, puts in force as a whole."""
+
+    intake: Intake
+    spool: Spool
+    forwarder: Forwarder
+    upstream: Upstream
+    control: Control
+    agent: Agent
