@@ -1,0 +1,173 @@
+"""Reads the configuration: files and command line in, one frozen Settings out, or one line that says why not.
+
+What it is: the only place that asks oslo.config for a value. A reload is a second `load` of the same arguments: it
+builds everything anew, so a file that is wrong by now leaves no trace in what is in force. (oslo.config's own
+mutate does not roll back, and notices a wrong value at its next read only.)
+
+Promises: every option is read once and checked, alone and against its neighbours; a name that relay does not have,
+in a group of relay's, is an error with the nearest name there is, so that a misspelt option never means its default.
+Where two options bound each other and only one is given, the default of the other gives way. Nothing comes from the
+environment.
+
+The options of oslo.log are parsed here and checked where they are used, in `relay.agent.logs`.
+
+Never does: log, or touch the sockets, the spool and the servers it reads about.
+
+When it fails: BadConfiguration, one line that names the option; for a wrong command line argparse's usage and exit 2.
+"""
+
+import difflib
+import grp
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log
+
+import relay
+from relay.conf.options import GROUPS, list_opts, set_log_defaults
+from relay.errors import BadConfiguration
+from relay.settings import Agent, Control, Forwarder, Intake, Settings, Spool, Upstream
+
+DEFAULT_FILE = Path("/etc/relay/relay.conf")
+
+Values = dict[str, dict[str, Any]]
+
+# (group, the lesser, the greater, what a default keeps to the one that was given). Where the last is not 1, the two
+# must differ: a job server needs time to answer a heartbeat.
+_PAIRS = (
+    ("forwarder", "function_window", "window", 1),
+    ("forwarder", "function_window_bytes", "window_bytes", 1),
+    ("forwarder", "backoff_initial", "backoff_max", 1),
+    ("upstream", "heartbeat_interval", "heartbeat_timeout", 2),
+)
+
+
+def load(argv: Sequence[str]) -> tuple[Settings, cfg.ConfigOpts]:
+    """The settings that the arguments (without the program's name) lead to, and oslo's view of them for oslo.log."""
+    conf = cfg.ConfigOpts()
+    set_log_defaults()
+    log.register_options(conf)
+    for group, opts in list_opts():
+        conf.register_group(group)
+        conf.register_opts(opts, group)
+    try:
+        conf(
+            args=list(argv),
+            project="relay",
+            prog="relay-agent",
+            version=relay.__version__,
+            default_config_files=[str(DEFAULT_FILE)] if DEFAULT_FILE.exists() else [],
+            default_config_dirs=[],
+            use_env=False,
+        )
+        _check_names(conf)
+    except (cfg.Error, OSError, ValueError) as error:
+        raise BadConfiguration(f"configuration: {_one_line(error)}") from error
+    return _settings(conf), conf
+
+
+def _settings(conf: cfg.ConfigOpts) -> Settings:
+    values = {
+        group: {opt.dest: _read(conf, group, opt.dest) for opt in opts} for group, opts in GROUPS.items()
+    }
+    for pair in _PAIRS:
+        _fit(conf, values, *pair)
+    _check_sockets(values)
+    return Settings(
+        intake=Intake(**values["intake"]),
+        spool=Spool(**values["spool"]),
+        forwarder=Forwarder(**values["forwarder"]),
+        upstream=Upstream(**values["upstream"]),
+        control=Control(**values["control"]),
+        agent=Agent(**values["agent"]),
+    )
+
+
+def _read(conf: cfg.ConfigOpts, group: str, name: str) -> Any:
+    try:
+        value = conf[group][name]
+    except (cfg.Error, ValueError) as error:
+        # oslo.config wraps the reason in the repr of a location; the reason alone is what an operator needs.
+        reason = error.__context__ if isinstance(error.__context__, ValueError) else error
+        raise BadConfiguration(f"[{group}] {name}: {_one_line(reason)}") from error
+    if name == "socket_group":
+        return _existing_group(group, value) if value else None
+    if value is None:
+        raise BadConfiguration(f"[{group}] {name}: a value is missing")
+    return value
+
+
+def _existing_group(group: str, value: str) -> str:
+    try:
+        grp.getgrnam(value)
+    except KeyError:
+        raise BadConfiguration(f"[{group}] socket_group: this host has no group {value!r}") from None
+    return value
+
+
+def _fit(conf: cfg.ConfigOpts, values: Values, group: str, lesser: str, greater: str, ratio: int) -> None:
+    of = values[group]
+    if of[lesser] < of[greater] or (ratio == 1 and of[lesser] == of[greater]):
+        return
+    if not _given(conf, group, lesser):
+        of[lesser] = of[greater] / ratio if ratio > 1 else of[greater]
+    elif not _given(conf, group, greater):
+        of[greater] = of[lesser] * ratio
+    else:
+        rule = "less than" if ratio > 1 else "at most"
+        raise BadConfiguration(
+            f"[{group}] {lesser}: {of[lesser]:g} must be {rule} {greater}, which is {of[greater]:g}"
+        )
+
+
+def _given(conf: cfg.ConfigOpts, group: str, name: str) -> bool:
+    where = conf.get_location(name, group)
+    return where is not None and where.location.is_user_controlled
+
+
+def _check_sockets(values: Values) -> None:
+    if values["intake"]["socket"] == values["control"]["socket"]:
+        raise BadConfiguration(
+            f"[control] socket: {values['control']['socket']} is the socket of [intake] already"
+        )
+
+
+def _check_names(conf: cfg.ConfigOpts) -> None:
+    for path in _files(conf):
+        sections: dict[str, dict[str, list[str]]] = {}
+        cfg.ConfigParser(str(path), sections).parse()
+        for section, names in sections.items():
+            _check_section(section, names, path)
+
+
+def _files(conf: cfg.ConfigOpts) -> Iterator[Path]:
+    yield from map(Path, conf.config_file)
+    for directory in conf.config_dir:
+        yield from sorted(Path(directory).glob("*.conf"))
+
+
+def _check_section(section: str, names: dict[str, list[str]], path: Path) -> None:
+    group = section if section == "DEFAULT" else section.lower()
+    if group in GROUPS:
+        ours = [opt.dest for opt in GROUPS[group]]
+        for name in names:
+            if name not in ours:
+                raise BadConfiguration(
+                    f"[{group}] {name} is not an option of relay{_nearest(name, ours)}; in {path}"
+                )
+    elif difflib.get_close_matches(group, GROUPS, 1, 0.75):
+        # Other groups belong to others (a directory of configuration may be shared), unless they look like ours.
+        raise BadConfiguration(
+            f"[{section}] is not a group of relay{_nearest(group, list(GROUPS))}; in {path}"
+        )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else f" (there are {', '.join(known)})"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
