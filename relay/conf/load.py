@@ -69,9 +69,7 @@ def load(argv: Sequence[str]) -> tuple[Settings, cfg.ConfigOpts]:
 
 
 def _settings(conf: cfg.ConfigOpts) -> Settings:
-    values = {
-        group: {opt.dest: _read(conf, group, opt.dest) for opt in opts} for group, opts in GROUPS.items()
-    }
+    values = {group: {opt.dest: _read(conf, group, opt.dest) for opt in opts} for group, opts in GROUPS.items()}
     for pair in _PAIRS:
         _fit(conf, values, *pair)
     _check_sockets(values)
@@ -117,9 +115,7 @@ def _fit(conf: cfg.ConfigOpts, values: Values, group: str, lesser: str, greater:
         of[greater] = of[lesser] * ratio
     else:
         rule = "less than" if ratio > 1 else "at most"
-        raise BadConfiguration(
-            f"[{group}] {lesser}: {of[lesser]:g} must be {rule} {greater}, which is {of[greater]:g}"
-        )
+        raise BadConfiguration(f"[{group}] {lesser}: {of[lesser]:g} must be {rule} {greater}, which is {of[greater]:g}")
 
 
 def _given(conf: cfg.ConfigOpts, group: str, name: str) -> bool:
@@ -129,9 +125,7 @@ def _given(conf: cfg.ConfigOpts, group: str, name: str) -> bool:
 
 def _check_sockets(values: Values) -> None:
     if values["intake"]["socket"] == values["control"]["socket"]:
-        raise BadConfiguration(
-            f"[control] socket: {values['control']['socket']} is the socket of [intake] already"
-        )
+        raise BadConfiguration(f"[control] socket: {values['control']['socket']} is the socket of [intake] already")
 
 
 def _check_names(conf: cfg.ConfigOpts) -> None:
@@ -154,14 +148,10 @@ def _check_section(section: str, names: dict[str, list[str]], path: Path) -> Non
         ours = [opt.dest for opt in GROUPS[group]]
         for name in names:
             if name not in ours:
-                raise BadConfiguration(
-                    f"[{group}] {name} is not an option of relay{_nearest(name, ours)}; in {path}"
-                )
+                raise BadConfiguration(f"[{group}] {name} is not an option of relay{_nearest(name, ours)}; in {path}")
     elif difflib.get_close_matches(group, GROUPS, 1, 0.75):
         # Other groups belong to others (a directory of configuration may be shared), unless they look like ours.
-        raise BadConfiguration(
-            f"[{section}] is not a group of relay{_nearest(group, list(GROUPS))}; in {path}"
-        )
+        raise BadConfiguration(f"[{section}] is not a group of relay{_nearest(group, list(GROUPS))}; in {path}")
 
 
 def _nearest(name: str, known: list[str]) -> str:

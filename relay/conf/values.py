@@ -25,9 +25,7 @@ MAX_SOCKET_PATH = 107
 
 _DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_SERVER = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\s:\[\]/@]+))(?::(?P<port>\d{1,5}))?"
-)
+_SERVER = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\s:\[\]/@]+))(?::(?P<port>\d{1,5}))?")
 
 
 class _Kind(types.ConfigType):
@@ -65,9 +63,7 @@ class Duration(_Kind):
     def _parse(self, text: str) -> float:
         match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(\w*)", text.strip(), re.ASCII)
         if match is None or match[2] not in _DURATION_UNITS:
-            raise ValueError(
-                f"{text!r} is not a duration: a number, and a suffix of ms, s, m, h, d (none: seconds)"
-            )
+            raise ValueError(f"{text!r} is not a duration: a number, and a suffix of ms, s, m, h, d (none: seconds)")
         return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
@@ -92,9 +88,7 @@ class Size(_Kind):
     def _parse(self, text: str) -> int:
         match = re.fullmatch(r"(\d{1,30})\s*(\w*)", text.strip(), re.ASCII)
         if match is None or match[2] not in _SIZE_UNITS:
-            raise ValueError(
-                f"{text!r} is not a size: a whole number, and a suffix of KiB, MiB, GiB (none: bytes)"
-            )
+            raise ValueError(f"{text!r} is not a size: a whole number, and a suffix of KiB, MiB, GiB (none: bytes)")
         return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
@@ -121,9 +115,7 @@ class AbsolutePath(_Kind):
         if not value.startswith("/") or value.endswith("/"):
             raise ValueError(f"{value!r} is not the absolute path of a file")
         if self.longest and len(value.encode()) > self.longest:
-            raise ValueError(
-                f"{value!r} is longer than the {self.longest} bytes a unix socket's path may have"
-            )
+            raise ValueError(f"{value!r} is longer than the {self.longest} bytes a unix socket's path may have")
         return Path(value)
 
 

@@ -1,0 +1,18 @@
+"""What every test runs under: loud skips, and hypothesis without a stopwatch."""
+
+import os
+
+import hypothesis
+import pytest
+
+from tests import skips
+
+# How long one example takes is the machine's business, and CI's is slow.
+hypothesis.settings.register_profile("relay", deadline=None)
+hypothesis.settings.load_profile("relay")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add the plugin that makes skips loud."""
+    allowed = skips.allowed_reasons(skips.ALLOWED.read_text())
+    config.pluginmanager.register(skips.Skips(allowed, skips.in_ci(os.environ)), "relay-skips")
