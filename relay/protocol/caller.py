@@ -1,0 +1,184 @@
+"""The conversation with a caller: what each of its packets asks for, and how we answer.
+
+`feed` turns a read into a *turn*: a list of items in the order of the requests.  An item is either an answer that is
+known at once (bytes), or a run of submissions (a list of casts) whose answers are due when the spool has them on disk.
+The shell writes the answers in just this order.
+
+Valid submissions are what `SUBMISSIONS` maps to a priority; every other packet gets an ERROR packet, and the connection stays
+usable.  What cannot be read at all ends the conversation: `closing` becomes True after the answer that says so, and
+nothing that follows is read.
+
+A function of bytes: no I/O, no clock; its one setting is the largest payload.  Never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from relay.cast import Priority, Submission
+from relay.protocol.framing import LINE, OVERSIZE, BadFrame, Framer, Packet
+from relay.protocol.packets import HEADER, REQ, RES, Kind, encode
+
+#: longest function name and longest unique, in bytes
+FUNCTION_LIMIT = 512
+UNIQUE_LIMIT = 64
+#: what a submission's body holds besides its payload, at most; one byte more, so that a unique that is too long
+#: beside a full payload is still read and refused for what it is
+_ARGUMENTS_LIMIT = FUNCTION_LIMIT + UNIQUE_LIMIT + 4
+#: good function names remembered, so that a known one costs a look-up
+_KNOWN_FUNCTIONS = 16_384
+
+Item: TypeAlias = bytes | list[Submission]
+
+#: (packet type) -> the priority of the cast that it submits
+SUBMISSIONS: dict[int, int] = {
+    Kind.SUBMIT_JOB_BG: Priority.NORMAL,
+    Kind.SUBMIT_JOB_HIGH_BG: Priority.HIGH,
+    Kind.SUBMIT_JOB_LOW_BG: Priority.LOW,
+}
+#: (packet type) -> the code that refuses it
+REFUSALS: dict[int, str] = {
+    Kind.SUBMIT_JOB: "foreground_not_supported",
+    Kind.SUBMIT_JOB_HIGH: "foreground_not_supported",
+    Kind.SUBMIT_JOB_LOW: "foreground_not_supported",
+}
+#: each code's one sentence
+SENTENCES: dict[str, str] = {
+    "bad_function": "A function is 1 to 512 bytes, each from 0x21 to 0x7e.",
+    "bad_packet": "This is not the Gearman protocol; the connection is closed.",
+    "disk_full": "The disk has too little free space for another cast.",
+    "draining": "This relay is draining and takes no new casts.",
+    "foreground_not_supported": "relay keeps casts, it runs no jobs that a caller waits for; submit in the background.",
+    "payload_too_large": "The payload is over the limit.",
+    "spool_error": "The cast could not be written to disk; it may be executed all the same.",
+    "spool_full": "The spool has reached its limit.",
+    "too_many_connections": "This relay has as many callers as it may; the connection is closed.",
+    "unique_too_large": "A unique is at most 64 bytes.",
+    "unknown_command": "relay does not know this command.",
+}
+
+
+def refusal(code: str) -> bytes:
+    """The ERROR packet for a code of SENTENCES."""
+    return encode(RES, Kind.ERROR, code.encode(), SENTENCES[code].encode())
+
+
+_REFUSED = {code: refusal(code) for code in SENTENCES}
+
+
+def good_function(name: bytes) -> bool:
+    """1 to 512 bytes, each printable ASCII but space: what every job server takes and no worker trips over."""
+    return 0 < len(name) <= FUNCTION_LIMIT and min(name) > 0x20 and max(name) < 0x7F
+
+
+class Answers:
+    """Builds the answers to a run from what the spool said; `prefix` is a handle up to its id: `H:<host>:`."""
+
+    def __init__(self, prefix: bytes) -> None:
+        self._prefix = prefix.decode("latin-1")
+        self._digits = 0
+        self._head = ""
+
+    def _created(self, digits: int) -> str:
+        """The packet JOB_CREATED up to the id, for ids of so many digits: the length stands in its header."""
+        if digits != self._digits:
+            head = HEADER.pack(RES, Kind.JOB_CREATED, len(self._prefix) + digits)
+            self._digits, self._head = digits, head.decode("latin-1") + self._prefix
+        return self._head
+
+    def to(self, outcome: Sequence[int | str]) -> bytes:
+        """The answers, joined: JOB_CREATED for an id, ERROR for a code."""
+        if type(outcome) is range and outcome and len(str(outcome[0])) == len(str(outcome[-1])):
+            head = self._created(len(str(outcome[0])))
+            return (head + head.join(map(str, outcome))).encode("latin-1")
+        return b"".join([self._answer(result) for result in outcome])
+
+    def _answer(self, result: int | str) -> bytes:
+        if isinstance(result, str):
+            return _REFUSED[result]
+        text = str(result)
+        return (self._created(len(text)) + text).encode("latin-1")
+
+
+class Conversation:
+    """One caller's side of it; `max_payload` in bytes."""
+
+    def __init__(self, max_payload: int) -> None:
+        self._max_payload = max_payload
+        self._framer = Framer(frozenset((REQ,)), max_payload + _ARGUMENTS_LIMIT, 0, lines=True)
+        #: True when the connection is to be closed once everything before has been answered
+        self.closing = False
+
+    def feed(self, data: bytes) -> list[Item]:
+        """The turn that these bytes complete."""
+        if self.closing:
+            return []
+        try:
+            packets = self._framer.feed(data)
+        except BadFrame as error:
+            self.closing = True
+            turn = self._turn(error.packets)
+            turn.append(_REFUSED["bad_packet"])
+            return turn
+        return self._turn(packets)
+
+    def _turn(self, packets: list[Packet]) -> list[Item]:
+        turn: list[Item] = []
+        run: list[Submission] = []
+        add, submissions, known, limit = run.append, SUBMISSIONS, _known, self._max_payload
+        for kind, body in packets:
+            priority = submissions.get(kind)
+            if priority is not None:
+                parts = body.split(b"\0", 2)
+                if len(parts) == 3:
+                    function, unique, payload = parts
+                    if function in known and len(unique) <= UNIQUE_LIMIT and len(payload) <= limit:
+                        add((function, unique, payload, priority))
+                        continue
+                    answer = self._check(function, unique, payload)
+                    if answer is None:
+                        add((function, unique, payload, priority))
+                        continue
+                else:
+                    answer = _REFUSED["bad_packet"]
+                    self.closing = True
+            else:
+                answer = self._other(kind, body)
+            if run:
+                turn.append(run)
+                run = []
+                add = run.append
+            turn.append(answer)
+            if self.closing:
+                return turn
+        if run:
+            turn.append(run)
+        return turn
+
+    def _check(self, function: bytes, unique: bytes, payload: bytes) -> bytes | None:
+        """The refusal of a submission, or None for a good one, whose function is known from now on."""
+        if not good_function(function):
+            return _REFUSED["bad_function"]
+        if len(unique) > UNIQUE_LIMIT:
+            return _REFUSED["unique_too_large"]
+        if len(payload) > self._max_payload:
+            return _REFUSED["payload_too_large"]
+        if len(_known) >= _KNOWN_FUNCTIONS:
+            _known.clear()
+        _known.add(function)
+        return None
+
+    def _other(self, kind: int, body: bytes) -> bytes:
+        """The answer to what is no submission."""
+        if kind == Kind.ECHO_REQ:
+            return encode(RES, Kind.ECHO_RES, body)
+        if kind == LINE:
+            return b"ERR unknown_command relay+does+not+know+this+command\r\n"
+        if kind & OVERSIZE:
+            return _REFUSED["payload_too_large"]
+        return _REFUSED[REFUSALS.get(kind, "unknown_command")]
+
+
+#: names that `good_function` found good
+_known: set[bytes] = set()

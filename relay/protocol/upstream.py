@@ -1,0 +1,195 @@
+"""The conversation with a job server: submissions go out in order, replies are matched to them.
+
+The theory.  A job server answers submissions in order, but an answer carries no name, so everything hangs on counting
+right.  Each write of submissions therefore ends with a GET_STATUS, which every server answers in turn: a *barrier*.
+A barrier that comes back while an older submission has no answer shows that the server swallowed one, and that every
+mapping since is shifted; so a finished job counts only once the barrier behind its submission came back clean, and until
+then its news is kept.  The same packet alone is the heartbeat.
+
+    OPENING --(first STATUS_RES)--> OPEN        (what comes before it answers the OPTION_REQ, or nothing)
+
+What is submitted is named by a *token* of the shell's choice, which comes back in the `News`.  Handles belong to this
+connection only; a new connection is a new Conversation.
+
+Only foreground jobs are submitted.  The server is taken as hostile: what does not fit raises ProtocolError, and the
+shell drops the link; nothing is reported done by it.  News about handles that are not in flight is ignored, because
+some servers tell an end twice.  Bounded by the shell's window; of a reply's body at most KEEP bytes are kept.
+No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeAlias, TypeVar
+
+from relay.cast import Priority
+from relay.protocol.framing import OVERSIZE, Framer
+from relay.protocol.packets import HEADER, REQ, RES, Kind, ProtocolError, decode, encode
+
+Token = TypeVar("Token")
+
+#: bytes kept of a reply's body: a handle and the text of an error
+KEEP = 8192
+
+#: (token, function, wire unique, payload, priority)
+Job: TypeAlias = tuple[Token, bytes, bytes, bytes, int]
+
+SUBMIT: dict[int, int] = {
+    Priority.HIGH: Kind.SUBMIT_JOB_HIGH,
+    Priority.NORMAL: Kind.SUBMIT_JOB,
+    Priority.LOW: Kind.SUBMIT_JOB_LOW,
+}
+
+#: any handle will do for a barrier; no server ever gave this one
+_BARRIER_PACKET = encode(REQ, Kind.GET_STATUS, b"H:relay-barrier:0")
+_OPENING_PACKETS = encode(REQ, Kind.OPTION_REQ, b"exceptions") + _BARRIER_PACKET
+
+_ENDS = frozenset((Kind.WORK_FAIL, Kind.WORK_EXCEPTION))
+_IGNORED = frozenset((Kind.WORK_DATA, Kind.WORK_STATUS, Kind.WORK_WARNING, Kind.OPTION_RES, Kind.NOOP))
+
+
+@dataclass(slots=True)
+class News(Generic[Token]):
+    """What a read told: the jobs done, and those that ended otherwise with the packet's kind and text.
+
+    An ERROR's text is `code NUL sentence`.  `opened` is True in the one that opened the link.
+    """
+
+    done: list[Token] = field(default_factory=list)
+    troubles: list[tuple[Token, int, bytes]] = field(default_factory=list)
+    opened: bool = False
+
+
+class Conversation(Generic[Token]):
+    """One connection's state; see the module's theory."""
+
+    def __init__(self) -> None:
+        self._framer = Framer(frozenset((RES, REQ)), KEEP, KEEP)
+        self._open = False
+        #: what the server owes an answer to, oldest first; None is a barrier
+        self._owed: deque[Token | None] = deque()
+        self._barriers = 0
+        #: jobs by handle: those behind a clean barrier, and those that wait for theirs
+        self._proven: dict[bytes, Token] = {}
+        self._unproven: dict[bytes, Token] = {}
+        #: ends that came before the barrier
+        self._early: list[tuple[bytes, int, bytes]] = []
+
+    @property
+    def is_open(self) -> bool:
+        """True once submissions may be sent."""
+        return self._open
+
+    @property
+    def waiting(self) -> bool:
+        """True while a barrier is out: the server owes a sign of life."""
+        return self._barriers > 0
+
+    def open(self) -> bytes:
+        """The first bytes to send."""
+        self._barriers += 1
+        self._owed.append(None)
+        return _OPENING_PACKETS
+
+    def heartbeat(self) -> bytes:
+        """Bytes that the server must answer."""
+        self._barriers += 1
+        self._owed.append(None)
+        return _BARRIER_PACKET
+
+    def submit(self, jobs: Iterable[Job[Token]]) -> bytes:
+        """The bytes that submit these jobs, in order, with a barrier behind them."""
+        out: list[bytes] = []
+        owe, add, pack = self._owed.append, out.append, HEADER.pack
+        for token, function, unique, payload, priority in jobs:
+            body = b"%b\0%b\0%b" % (function, unique, payload)
+            add(pack(REQ, SUBMIT[priority], len(body)))
+            add(body)
+            owe(token)
+        add(self.heartbeat())
+        return b"".join(out)
+
+    def feed(self, data: bytes) -> News[Token]:
+        """What these bytes tell; raises ProtocolError (the link is to be dropped)."""
+        news: News[Token] = News()
+        done, proven = news.done.append, self._proven
+        for kind, body in self._framer.feed(data):
+            if kind == Kind.WORK_COMPLETE:
+                handle = body[: body.find(b"\0")]
+                token = proven.pop(handle, None)
+                if token is not None:
+                    done(token)
+                else:
+                    self._ended(kind, body, news)
+            elif kind == Kind.JOB_CREATED:
+                self._created(body)
+            elif kind == Kind.STATUS_RES:
+                self._barrier(news)
+            else:
+                self._rarer(kind, body, news)
+        return news
+
+    def _created(self, body: bytes) -> None:
+        if not self._open:
+            return
+        token = self._answered("JOB_CREATED")
+        handle = body.rstrip(b"\0")
+        if handle in self._unproven or handle in self._proven:
+            raise ProtocolError(f"handle {handle[:80]!r} was given twice")
+        self._unproven[handle] = token
+
+    def _answered(self, what: str) -> Token:
+        """The oldest submission, which `what` answers."""
+        token = self._owed.popleft() if self._owed else None
+        if token is None:
+            raise ProtocolError(f"{what} answers no submission")
+        return token
+
+    def _barrier(self, news: News[Token]) -> None:
+        if not self._owed:
+            raise ProtocolError("STATUS_RES answers no request")
+        if self._owed.popleft() is not None:
+            raise ProtocolError("the server swallowed a submission")
+        self._barriers -= 1
+        if not self._open:
+            self._open = news.opened = True
+            return
+        self._proven.update(self._unproven)
+        self._unproven.clear()
+        early, self._early = self._early, []
+        for handle, kind, text in early:
+            self._end(handle, kind, text, news)
+
+    def _rarer(self, kind: int, body: bytes, news: News[Token]) -> None:
+        """Everything but the two packets of a job that goes well, and the barrier."""
+        cut = kind & OVERSIZE
+        kind &= ~OVERSIZE
+        if kind in _ENDS or (cut and kind == Kind.WORK_COMPLETE):
+            self._ended(kind, body, news)
+        elif kind == Kind.ERROR:
+            if self._open:
+                news.troubles.append((self._answered("ERROR"), kind, body))
+        elif kind not in _IGNORED:
+            raise ProtocolError(f"packet type {kind} is none that a job server sends to a client")
+
+    def _ended(self, kind: int, body: bytes, news: News[Token]) -> None:
+        if kind == Kind.WORK_FAIL:
+            # C appends a NUL to the handle
+            handle, text = body.rstrip(b"\0"), b""
+        else:
+            handle, text = decode(kind, body)
+        if handle in self._unproven:
+            self._early.append((handle, kind, text))
+        else:
+            self._end(handle, kind, text, news)
+
+    def _end(self, handle: bytes, kind: int, text: bytes, news: News[Token]) -> None:
+        token = self._proven.pop(handle, None)
+        if token is None:
+            return
+        if kind == Kind.WORK_COMPLETE:
+            news.done.append(token)
+        else:
+            news.troubles.append((token, kind, text))
