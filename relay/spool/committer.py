@@ -1,0 +1,320 @@
+"""The one writer: a thread that owns the spool's connection, and turns what waits into one COMMIT.
+
+The theory.  Work comes in through one queue.  Whatever has gathered there while the last COMMIT ran becomes the next
+batch: verdicts first (or an equal unique would join a cast that is done), then arrivals; one transaction, one fsync.
+No timer stands on the path of an insert: batching comes from load by itself.  Verdicts alone are not urgent, since a
+lost one only repeats a cast, so they wait up to LINGER_S for an insert to share its fsync.  Takes read and need no
+COMMIT; calls are the operator's, each in a transaction of its own, because one that fails must not refuse callers.
+
+Promises: what a batch accepted is told (`told`, in the event loop's thread) after its COMMIT returned; if it failed, all
+its arrivals are refused with `spool_error` and its verdicts are kept for the next one.  An error from the disk is never
+passed over: it is counted, logged once for each spell, and shown by `failing`.
+
+Never does: open the spool, look at the network, know the forwarder.  A bug here ends the agent through `broken`.
+
+Bounds: a batch holds at most BATCH_CASTS casts or BATCH_BYTES bytes beyond its first arrival; the queue itself is
+bounded by those who fill it (intake by unanswered bytes, the forwarder by VERDICTS_LIMIT).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from relay.cast import Arrival
+from relay.clock import Clock
+from relay.settings import Spool as Limits
+from relay.spool.transitions import Changes, Ended, Took, Transitions
+
+log = logging.getLogger(__name__)
+
+#: seconds that verdicts may wait for company, and how many of them do not wait
+LINGER_S = 0.01
+LINGER_VERDICTS = 4096
+#: casts and bytes of one COMMIT, beyond its first arrival
+BATCH_CASTS = 10_000
+BATCH_BYTES = 32 * 1024 * 1024
+#: seconds between two tries after a COMMIT failed
+RETRY_S = 0.2
+#: seconds that one look at the free disk space is good for
+SPACE_S = 0.1
+_PLENTY = 1 << 62
+
+
+class _Verdicts(NamedTuple):
+    verdicts: Sequence[Ended]
+
+
+class _Take(NamedTuple):
+    read: Callable[[Transitions], Took]
+    taken: Callable[[Took], None]
+
+
+class _Call(NamedTuple):
+    change: Callable[[Transitions], Any]
+    result: Future[Any]
+
+
+class _Stop(NamedTuple):
+    pass
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is collected for one COMMIT."""
+
+    verdicts: list[Ended] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
+    casts: int = 0
+    size: int = 0
+    stop: bool = False
+
+    @property
+    def full(self) -> bool:
+        return self.casts >= BATCH_CASTS or self.size >= BATCH_BYTES
+
+    @property
+    def urgent(self) -> bool:
+        return bool(self.arrivals or self.calls or self.stop) or len(self.verdicts) >= LINGER_VERDICTS
+
+
+class Committed(NamedTuple):
+    """What a batch came to, told in the event loop's thread; `error` is the disk's, and then nothing was changed."""
+
+    arrivals: Sequence[Arrival]
+    changes: Changes
+    error: str | None
+
+
+class Committer:
+    """The writer's thread; all methods but `run` are called in the event loop's thread."""
+
+    def __init__(
+        self,
+        transitions: Transitions,
+        conn: sqlite3.Connection,
+        path: Path,
+        limits: Limits,
+        loop: AbstractEventLoop,
+        told: Callable[[Committed], None],
+        broken: Callable[[BaseException], None],
+        clock: Clock,
+        draining: bool,
+    ) -> None:
+        self._transitions = transitions
+        self._conn = conn
+        self._directory = path.parent
+        self._limits = limits
+        self._loop = loop
+        self._told = told
+        self._broken = broken
+        self._clock = clock
+        self._queue: SimpleQueue[Arrival | _Verdicts | _Take | _Call | _Stop] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        #: verdicts that a failed COMMIT left
+        self._left: list[Ended] = []
+        self._space = (0.0, True)
+        self._closed = "draining" if draining else None
+        #: the disk's last error while COMMITs fail, else None
+        self.failing: str | None = None
+
+    # -- from the event loop ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def append(self, arrival: Arrival) -> None:
+        """Have these casts written; the arrival's `settled` is called when they are, or were refused."""
+        self._queue.put(arrival)
+
+    def store(self, verdicts: Sequence[Ended]) -> None:
+        """Have these verdicts written, soon."""
+        self._queue.put(_Verdicts(verdicts))
+
+    def take(self, read: Callable[[Transitions], Took], taken: Callable[[Took], None]) -> None:
+        """Read in the writer's thread; `taken` gets what was read, in the event loop's, in order with `told`."""
+        self._queue.put(_Take(read, taken))
+
+    def call(self, change: Callable[[Transitions], Any]) -> Future[Any]:
+        """Run `change` in a transaction of its own; its result comes after COMMIT."""
+        future: Future[Any] = self._loop.create_future()
+        self._queue.put(_Call(change, future))
+        return future
+
+    def drain(self, draining: bool) -> Future[Any]:
+        """Refuse new casts from the next COMMIT on, or no longer."""
+
+        def change(transitions: Transitions) -> None:
+            transitions.set_draining(draining)
+            self._closed = "draining" if draining else None
+
+        return self.call(change)
+
+    def limit(self, limits: Limits) -> None:
+        """Put other limits in force."""
+        self._limits = limits
+
+    def stop(self) -> None:
+        """Write everything that was handed in before, then end; blocks until it has."""
+        self._queue.put(_Stop())
+        self._thread.join()
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._round():
+                pass
+        except BaseException as error:  # whatever it is, the agent cannot go on without its writer
+            self._post(self._broken, error)
+
+    def _round(self) -> bool:
+        batch = self._collect()
+        if batch.arrivals or batch.verdicts:
+            self._commit(batch)
+        for call in batch.calls:
+            self._serve(call)
+        return not batch.stop
+
+    def _collect(self) -> _Batch:
+        """Everything that waits now, at least one thing; verdicts alone linger."""
+        batch = _Batch()
+        batch.verdicts, self._left = self._left, []
+        deadline: float | None = None
+        if batch.verdicts:
+            deadline = time.monotonic() + RETRY_S
+        while not batch.full:
+            try:
+                if batch.urgent:
+                    item = self._queue.get_nowait()
+                elif deadline is None:
+                    item = self._queue.get()
+                else:
+                    item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                break
+            if type(item) is Arrival:
+                batch.arrivals.append(item)
+                batch.casts += len(item.casts)
+                batch.size += item.size
+            elif type(item) is _Verdicts:
+                batch.verdicts += item.verdicts
+                if deadline is None:
+                    deadline = time.monotonic() + LINGER_S
+            elif type(item) is _Take:
+                self._read(item)
+            elif type(item) is _Call:
+                batch.calls.append(item)
+            else:
+                batch.stop = True
+        return batch
+
+    def _commit(self, batch: _Batch) -> None:
+        transitions, now = self._transitions, self._clock.wall()
+        try:
+            self._conn.execute("BEGIN IMMEDIATE")
+            transitions.store(batch.verdicts, now)
+            if batch.arrivals:
+                closed, casts, size = self._room()
+                transitions.append(batch.arrivals, now, closed, casts, size)
+            transitions.conclude()
+            self._conn.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._failed(batch, error)
+            return
+        if self.failing is not None:
+            log.info("the spool can be written again")
+            self.failing = None
+        self._post(self._told, Committed(batch.arrivals, transitions.committed(), None))
+
+    def _failed(self, batch: _Batch, error: sqlite3.Error) -> None:
+        """Nothing of the batch happened: callers are refused, verdicts are kept."""
+        if self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")
+        self._transitions.forget()
+        if self.failing is None:
+            log.error("the spool cannot be written: %s; %d casts refused", error, batch.casts)
+        self.failing = str(error)
+        self._left = batch.verdicts
+        for arrival in batch.arrivals:
+            arrival.outcome = ["spool_error"] * len(arrival.casts)
+        self._post(self._told, Committed(batch.arrivals, Changes(), str(error)))
+
+    def _read(self, take: _Take) -> None:
+        try:
+            took = take.read(self._transitions)
+        except sqlite3.Error as error:
+            log.error("the spool cannot be read: %s", error)
+            self.failing = str(error)
+            took = Took([], 0, False, None, failed=True)
+        self._post(take.taken, took)
+        if self._transitions.found_damage:
+            self._transact(lambda transitions: transitions.bury_damaged(self._clock.wall()))
+
+    def _serve(self, call: _Call) -> None:
+        try:
+            result = self._transact(call.change)
+        except Exception as error:  # the caller of `call` gets whatever it is
+            self._post(_fail, call.result, error)
+        else:
+            self._post(_succeed, call.result, result)
+
+    def _transact(self, change: Callable[[Transitions], Any]) -> Any:
+        self._conn.execute("BEGIN IMMEDIATE")
+        try:
+            result = change(self._transitions)
+            self._transitions.conclude()
+            self._conn.execute("COMMIT")
+        except BaseException:
+            if self._conn.in_transaction:
+                self._conn.execute("ROLLBACK")
+            self._transitions.forget()
+            raise
+        self._post(self._told, Committed((), self._transitions.committed(), None))
+        return result
+
+    def _room(self) -> tuple[str | None, int, int]:
+        """(code that refuses every new cast, casts that have room, bytes that have room)."""
+        limits, transitions = self._limits, self._transitions
+        if self._closed is not None:
+            return self._closed, 0, 0
+        if limits.min_free and not self._free_enough():
+            return "disk_full", 0, 0
+        casts = limits.max_casts - transitions.kept if limits.max_casts else _PLENTY
+        size = limits.max_bytes - transitions.kept_bytes if limits.max_bytes else _PLENTY
+        return None, casts, size
+
+    def _free_enough(self) -> bool:
+        now = time.monotonic()
+        if now - self._space[0] >= SPACE_S:
+            found = os.statvfs(self._directory)
+            self._space = (now, found.f_bavail * found.f_frsize >= self._limits.min_free)
+        return self._space[1]
+
+    def _post(self, callback: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            # the loop is closed: nobody is left to be told
+            log.debug("the loop is closed")
+
+
+def _succeed(future: Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,128 @@
+"""The format of the spool: its tables, its version, and the law that they change by.
+
+The law: what stands in a spool of version n is described by the DDL of version n for ever; a change is a new version, a
+migration from the one before, and a golden spool of the old one in tests/formats.  A newer version than ours is refused,
+never guessed at.  `PRAGMA user_version` is the version; 0 is an empty database.
+
+Why these tables.  A cast is written once and never updated (raising a counter on a row of 1 MiB writes 2 MiB of WAL,
+and the CRC covers the whole row); what changes lives in a row of its own in `fates`, which most casts never get.
+Counts are kept beside the casts, in the same COMMIT, so that neither a start nor `status` scans the spool.  A unique is
+found by a 64-bit digest and then compared: an index over random text cuts the accept rate to a quarter.
+
+    meta      one row a name: draining, starts
+    spools    the ids of this spool, by the first cast id each is valid for (a copy on another machine gets a new one)
+    lanes     one row a function and priority: its counts by state, its totals, the last cast id given out in it
+    casts     what was accepted, one row a cast
+    fates     what became of it, when it did not simply go well: its state, when due, failures, the last error
+    attempts  its last attempts
+    holds     function patterns that are held       paused    upstreams that are paused
+    backlog   the documented view for readers
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from relay.errors import SpoolUnusable
+
+VERSION = 1
+
+#: what a lane counts, in the order of its columns; `ready` and `in flight` together are what is left of `accepted`
+COUNTS = (
+    "accepted",
+    "completed",
+    "purged",
+    "deferred",
+    "held",
+    "dead",
+    "bytes",
+    "failures",
+    "coalesced",
+    "expired",
+    "repeats",
+)
+
+_VERSION_1 = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE spools (first_id INTEGER PRIMARY KEY, spool_id TEXT NOT NULL, machine_id TEXT NOT NULL);
+CREATE TABLE lanes (
+    number INTEGER PRIMARY KEY,
+    function BLOB NOT NULL,
+    priority INTEGER NOT NULL,
+    {" ".join(f"{name} INTEGER NOT NULL DEFAULT 0," for name in COUNTS)}
+    last_id INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (function, priority)
+);
+CREATE TABLE casts (
+    id INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    not_before INTEGER,
+    uid INTEGER,
+    digest INTEGER,
+    "unique" BLOB,
+    crc INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX casts_by_lane ON casts (lane);
+CREATE INDEX casts_by_digest ON casts (digest) WHERE digest IS NOT NULL;
+CREATE TABLE fates (
+    id INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('deferred', 'held', 'dead')),
+    due_at INTEGER,
+    since INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    error TEXT NOT NULL
+);
+CREATE INDEX fates_by_due ON fates (lane, due_at) WHERE state = 'deferred';
+CREATE TABLE attempts (
+    id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    began_at INTEGER NOT NULL,
+    took INTEGER NOT NULL,
+    upstream TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    error TEXT NOT NULL,
+    PRIMARY KEY (id, number)
+) WITHOUT ROWID;
+CREATE TABLE holds (pattern TEXT PRIMARY KEY, until INTEGER) WITHOUT ROWID;
+CREATE TABLE paused (server TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
+CREATE VIEW backlog AS
+    SELECT casts.id, lanes.function, casts."unique",
+           CASE lanes.priority WHEN 0 THEN 'high' WHEN 1 THEN 'normal' ELSE 'low' END AS priority,
+           coalesce(fates.state, 'ready') AS state, length(casts.payload) AS bytes,
+           casts.accepted_at, casts.not_before, fates.due_at, coalesce(fates.attempts, 0) AS attempts,
+           coalesce(fates.failures, 0) AS failures, fates.error AS last_error, casts.uid
+    FROM casts JOIN lanes ON lanes.number = casts.lane LEFT JOIN fates ON fates.id = casts.id;
+"""
+
+#: version -> the statements that lead to it from the one before
+_STEPS = {1: _VERSION_1}
+
+
+def version(conn: sqlite3.Connection) -> int:
+    """The version of an open database."""
+    found: int = conn.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
+def migrate(conn: sqlite3.Connection) -> None:
+    """Bring a database to VERSION, each step in one transaction; SpoolUnusable for a newer one or a stranger's."""
+    found = version(conn)
+    if found > VERSION:
+        raise SpoolUnusable(f"the spool has format {found}, made by a newer relay; this one knows up to {VERSION}")
+    if found == 0 and conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise SpoolUnusable("the file is a database, but none of relay's")
+    for step in range(found + 1, VERSION + 1):
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in _STEPS[step].split(";\n"):
+                conn.execute(statement)
+            conn.execute(f"PRAGMA user_version = {step}")
+        except BaseException:
+            conn.execute("ROLLBACK")
+            raise
+        conn.execute("COMMIT")

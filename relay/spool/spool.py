@@ -1,0 +1,144 @@
+"""The spool as its users see it: one object that opens, counts, hands over and closes.
+
+Everything here runs in the event loop's thread; the writing is the committer's.  `counts` are what the last COMMIT that
+was told left, so that whoever reads them together with what is in flight never sees a cast twice or not at all.
+
+Listeners: `on_committed` is called for each batch, after the counts were brought up to date and before the callers are
+answered.  Raises what `opening.open_spool` raises; afterwards a failing disk shows in `failing`, not as an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from relay.cast import Arrival, LaneName
+from relay.clock import Clock
+from relay.settings import Spool as Limits
+from relay.spool.committer import Committed, Committer
+from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
+from relay.spool.transitions import Counts, Ended, Took, Transitions
+
+#: deferred casts that one transaction makes due
+DUE_SLICE = 1000
+
+
+class Spool:
+    """An open spool; `open` makes one."""
+
+    def __init__(self, limits: Limits, clock: Clock, lock_wait_s: float = LOCK_WAIT_S) -> None:
+        """Open the spool (may block: on the lock up to `lock_wait_s`); `start` begins to write."""
+        self._clock = clock
+        self._path = limits.path
+        self._limits = limits
+        self._opened = open_spool(limits.path, clock.wall() / 1e6, machine_id(), lock_wait_s)
+        self._transitions = Transitions(self._opened.conn, self._opened.identity.next_id)
+        #: counts by lane
+        self.counts: dict[LaneName, Counts] = self._transitions.load()
+        self.draining = self._opened.draining
+        self.on_committed: Callable[[Committed], None] = lambda committed: None
+        self._committer: Committer | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop, broken: Callable[[BaseException], None]) -> None:
+        """Start the writer; `broken` is called when it ends by a bug."""
+        self._committer = Committer(
+            self._transitions,
+            self._opened.conn,
+            self._path,
+            self._limits,
+            loop,
+            self._told,
+            broken,
+            self._clock,
+            self.draining,
+        )
+        self._committer.start()
+
+    @property
+    def identity(self) -> Identity:
+        """Who this spool is, for the keys of its casts."""
+        return self._opened.identity
+
+    @property
+    def failing(self) -> str | None:
+        """The disk's error while COMMITs fail, else None."""
+        return self._writer.failing
+
+    @property
+    def path(self) -> Path:
+        """The database's path, for readers."""
+        return self._path
+
+    @property
+    def _writer(self) -> Committer:
+        assert self._committer is not None, "the spool has not been started"
+        return self._committer
+
+    def bytes_on_disk(self) -> int:
+        """Bytes of the database and its WAL."""
+        total = 0
+        for suffix in ("", "-wal"):
+            try:
+                total += os.stat(f"{self._path}{suffix}").st_size
+            except FileNotFoundError:
+                continue
+        return total
+
+    def name(self, lane: int) -> LaneName:
+        """The function and priority behind a lane's number."""
+        return self._transitions.name(lane)
+
+    def append(self, arrival: Arrival) -> None:
+        """Write these casts; `arrival.settled` is called once they are on disk or refused."""
+        self._writer.append(arrival)
+
+    def store(self, verdicts: Sequence[Ended]) -> None:
+        """Write what attempts came to; soon, and never lost but by a crash, which only repeats casts."""
+        self._writer.store(verdicts)
+
+    def take(self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
+        """Read the next ready casts of a lane; see Transitions.take."""
+        self._writer.take(lambda transitions: transitions.take(lane, last_id, casts, size), taken)
+
+    def take_due(
+        self, lane: int, now: int, far: int, casts: int, size: int, taken: Callable[[Took], None]
+    ) -> None:
+        """Read deferred casts of a lane that are due; see Transitions.take_due."""
+        self._writer.take(lambda transitions: transitions.take_due(lane, now, far, casts, size), taken)
+
+    async def drain(self) -> None:
+        """Refuse new casts from now on, over restarts too, and make deferred ones due once, a slice at a time."""
+        await self._writer.drain(True)
+        self.draining = True
+        now, after_id = self._clock.wall(), 0
+        while True:
+            last = await self._writer.call(
+                lambda transitions, after_id=after_id: transitions.make_due(now, after_id, DUE_SLICE)
+            )
+            if last is None:
+                return
+            after_id = last
+
+    async def resume(self) -> None:
+        """Accept again."""
+        await self._writer.drain(False)
+        self.draining = False
+
+    def limit(self, limits: Limits) -> None:
+        """Put other limits in force (the path stays)."""
+        self._writer.limit(limits)
+
+    def close(self) -> None:
+        """Write what was handed in, and close; blocks."""
+        if self._committer is not None:
+            self._committer.stop()
+        close_spool(self._opened)
+
+    def _told(self, committed: Committed) -> None:
+        for number, change in committed.changes.counts.items():
+            self.counts.setdefault(self._transitions.name(number), Counts()).add(change)
+        self.on_committed(committed)
+        for arrival in committed.arrivals:
+            arrival.settled(arrival)

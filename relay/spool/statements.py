@@ -1,0 +1,71 @@
+"""Every SQL statement of the spool's writer, named.  What the CLI reads is in `reading`.
+
+Statements for n rows exist for the n in CHUNKS only: they are prepared once and kept, and a batch is cut into them.  They
+carry many rows because SQLite then works outside the interpreter's lock for all of them at once.
+"""
+
+from __future__ import annotations
+
+from relay.cast import COLUMNS
+from relay.spool.schema import COUNTS
+
+#: rows a statement
+CHUNKS = (128, 32, 8, 4, 2, 1)
+
+_ROW = "(" + ",".join("?" * len(COLUMNS)) + ")"
+_NAMES = ",".join(f'"{name}"' for name in COLUMNS)
+_CAST = ",".join(f'casts."{name}"' for name in COLUMNS)
+
+#: insert n casts
+INSERT_CASTS = {n: f"INSERT INTO casts ({_NAMES}) VALUES " + ",".join([_ROW] * n) for n in CHUNKS}
+#: which of n digests belong to casts that live, oldest first
+FIND_TWINS = {
+    n: "SELECT casts.id, casts.lane, casts.\"unique\" FROM casts LEFT JOIN fates ON fates.id = casts.id"
+    f" WHERE casts.digest IN ({','.join('?' * n)}) AND fates.state IS NOT 'dead' ORDER BY casts.id DESC"
+    for n in CHUNKS
+}
+#: retire a range of ids
+DELETE_RANGE = "DELETE FROM casts WHERE id BETWEEN ? AND ?"
+#: retire n ids
+DELETE_IDS = {n: f"DELETE FROM casts WHERE id IN ({','.join('?' * n)})" for n in CHUNKS}
+DELETE_FATE = "DELETE FROM fates WHERE id = ?"
+DELETE_ATTEMPTS = "DELETE FROM attempts WHERE id = ?"
+
+#: a lane that was not there before
+INSERT_LANE = "INSERT INTO lanes (function, priority) VALUES (?, ?)"
+#: what a batch changed in a lane
+COUNT = "UPDATE lanes SET " + ", ".join(f"{c} = {c} + ?" for c in COUNTS) + ", last_id = max(last_id, ?) WHERE number = ?"
+LANES = "SELECT number, function, priority, " + ", ".join(COUNTS) + " FROM lanes"
+LAST_ID = "SELECT max(last_id) FROM lanes"
+
+#: the fate of a cast, new or changed
+SET_FATE = (
+    "INSERT INTO fates (id, lane, state, due_at, since, attempts, failures, reason, error)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
+    " due_at = excluded.due_at, since = excluded.since, attempts = excluded.attempts, failures = excluded.failures,"
+    " reason = excluded.reason, error = excluded.error"
+)
+INSERT_ATTEMPT = "INSERT OR REPLACE INTO attempts (id, number, began_at, took, upstream, reason, error) VALUES (?,?,?,?,?,?,?)"
+DROP_OLD_ATTEMPTS = "DELETE FROM attempts WHERE id = ? AND number <= ?"
+
+#: the next ready casts of a lane, in the order they were accepted
+TAKE_READY = (
+    f"SELECT {_CAST} FROM casts LEFT JOIN fates ON fates.id = casts.id"
+    " WHERE casts.lane = ? AND casts.id > ? AND fates.id IS NULL ORDER BY casts.id LIMIT ?"
+)
+#: deferred casts of a lane that are due at one moment, or due later than any backoff can put them (the clock went back)
+TAKE_DUE = (
+    f"SELECT {_CAST}, fates.attempts, fates.failures FROM fates JOIN casts ON casts.id = fates.id"
+    " WHERE fates.lane = ? AND fates.state = 'deferred' AND (fates.due_at <= ? OR fates.due_at > ?)"
+    " ORDER BY fates.due_at LIMIT ?"
+)
+#: when the next deferred cast of a lane is due, after a moment
+NEXT_DUE = "SELECT min(due_at) FROM fates WHERE lane = ? AND state = 'deferred' AND due_at > ?"
+#: some deferred casts with an id after one, so that they can be made due
+DEFERRED_AFTER = "SELECT id FROM fates WHERE state = 'deferred' AND id > ? AND due_at > ? ORDER BY id LIMIT ?"
+MAKE_DUE = "UPDATE fates SET due_at = ? WHERE id BETWEEN ? AND ? AND state = 'deferred' AND due_at > ?"
+
+GET_META = "SELECT value FROM meta WHERE name = ?"
+SET_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+SPOOLS = "SELECT first_id, spool_id, machine_id FROM spools ORDER BY first_id"
+INSERT_SPOOL = "INSERT OR REPLACE INTO spools (first_id, spool_id, machine_id) VALUES (?, ?, ?)"

@@ -1,0 +1,504 @@
+"""What can happen to casts on disk: append, take, retire, defer, bury, as functions on one connection.
+
+Synchronous, in the writer's thread, inside a transaction that the committer begins and ends.  What a transaction
+changed is collected in `Changes`; nothing of it may be told to anybody before COMMIT returned.  After a ROLLBACK the
+committer calls `forget`, and the memory kept here is again what the disk says (ids that were given out stay given out:
+they never come back).
+
+Moves of a cast are those of `lifecycle`; the names of its states on disk come from there.  Raises sqlite3.Error as
+SQLite does; never swallows one.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import chain
+from typing import NamedTuple
+
+from relay.cast import Arrival, LaneName, Row, Submission, Taken, checksum, seed, sound
+from relay.lifecycle import Event, State, after
+from relay.spool import statements as sql
+from relay.spool.schema import COUNTS
+
+_DEFERRED = after(State.IN_FLIGHT, Event.FAIL)
+_DEAD = after(State.IN_FLIGHT, Event.EXHAUST)
+assert after(State.IN_FLIGHT, Event.REFUSE) is _DEAD and after(State.READY, Event.DAMAGE) is _DEAD
+
+#: attempts kept of a cast that does not go well
+ATTEMPTS_KEPT = 10
+_MESSAGE_ID_FORM = re.compile(rb"[0-9a-f]{32}\Z").match
+
+
+class Counts:
+    """The counts of one lane, or a change of them: an integer a name of schema.COUNTS."""
+
+    __slots__ = COUNTS
+    accepted: int
+    completed: int
+    purged: int
+    deferred: int
+    held: int
+    dead: int
+    bytes: int
+    failures: int
+    coalesced: int
+    expired: int
+    repeats: int
+
+    def __init__(self, values: Sequence[int] = (0,) * len(COUNTS)) -> None:
+        for name, value in zip(COUNTS, values, strict=True):
+            setattr(self, name, value)
+
+    def values(self) -> tuple[int, ...]:
+        """The numbers in the order of COUNTS."""
+        return tuple([getattr(self, name) for name in COUNTS])
+
+    def add(self, change: Counts) -> None:
+        """Add a change, number by number."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(change, name))
+
+    @property
+    def ready(self) -> int:
+        """Casts that are ready or in flight from there; derived, so that the sum always holds."""
+        return self.accepted - self.completed - self.purged - self.deferred - self.held - self.dead
+
+    @property
+    def kept(self) -> int:
+        """Casts on disk, whatever their state."""
+        return self.accepted - self.completed - self.purged
+
+
+class Attempt(NamedTuple):
+    """One attempt that did not go well; times in microseconds."""
+
+    number: int
+    began_at: int
+    took: int
+    upstream: str
+    reason: str
+    error: str
+
+
+class Ended(NamedTuple):
+    """A verdict to be stored.  `due_at` None and not done: the cast is dead.
+
+    `fated` says that it had a fate of state deferred when it was taken; `size` is its payload's bytes; `repeats` how
+    many of its sends ended in doubt.
+    """
+
+    id: int
+    lane: int
+    size: int
+    fated: bool
+    done: bool
+    due_at: int | None = None
+    attempts: int = 0
+    failures: int = 0
+    failed: bool = False
+    repeats: int = 0
+    reason: str = ""
+    error: str = ""
+    log: tuple[Attempt, ...] = ()
+
+
+class Took(NamedTuple):
+    """What a take found: casts in order; `last_id` is where the next one goes on, `exhausted` that there is no more.
+
+    For deferred casts `next_due` is when the next one is due (us), None when there is none.  `failed` says that the
+    disk could not be read, and nothing else is to be believed.
+    """
+
+    casts: list[Taken]
+    last_id: int
+    exhausted: bool
+    next_due: int | None
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction did: counts by lane, casts accepted by lane, and by lane how many in flight have ended."""
+
+    counts: dict[int, Counts] = field(default_factory=dict)
+    last_ids: dict[int, int] = field(default_factory=dict)
+    fresh: dict[int, list[Row]] = field(default_factory=dict)
+    #: lane -> (from ready, from deferred)
+    ended: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def of(self, lane: int) -> Counts:
+        """The change of one lane."""
+        found = self.counts.get(lane)
+        if found is None:
+            found = self.counts[lane] = Counts()
+        return found
+
+
+def digest(function: bytes, unique: bytes) -> int:
+    """64 bits to find a unique by, signed.
+
+    Of a message id these are its first 64 bits, so that ids made in the order of time (UUIDv7) go to the end of the
+    index; of anything else a hash.  Casts found by it are compared in full.
+    """
+    if is_message_id(unique):
+        number = int(unique[:16], 16)
+    else:
+        number = int.from_bytes(blake2b(function + b"\0" + unique, digest_size=8).digest(), "big")
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def is_message_id(unique: bytes) -> bool:
+    """32 lower-case hex digits: the caller's own name for a message, and so its idempotency key."""
+    return _MESSAGE_ID_FORM(unique) is not None
+
+
+def pieces(n: int) -> Iterable[tuple[int, int]]:
+    """Cut n rows into (start, rows) for the statements there are."""
+    start = 0
+    for size in sql.CHUNKS:
+        while n - start >= size:
+            yield start, size
+            start += size
+
+
+class Transitions:
+    """The spool's state in memory (lanes, next id, draining) and the moves of casts, on `conn`."""
+
+    def __init__(self, conn: sqlite3.Connection, next_id: int) -> None:
+        self._conn = conn
+        self._execute = conn.execute
+        self._next_id = next_id
+        self._lanes: dict[tuple[bytes, int], int] = {}
+        self._names: dict[int, LaneName] = {}
+        #: lanes that this transaction made
+        self._made: list[tuple[bytes, int]] = []
+        #: casts and payload bytes on disk, as of the last COMMIT
+        self.kept = 0
+        self.kept_bytes = 0
+        #: deferred casts handed out by `take_due` and without a verdict yet
+        self._taken_due: dict[int, set[int]] = {}
+        #: (row, was deferred) of casts that a take found rotten
+        self._damaged: list[tuple[Row, bool]] = []
+        self.changes = Changes()
+
+    def load(self) -> dict[LaneName, Counts]:
+        """Read the lanes and their counts."""
+        found: dict[LaneName, Counts] = {}
+        for number, function, priority, *values in self._execute(sql.LANES):
+            name = LaneName(number, function, priority)
+            self._lanes[function, priority] = number
+            self._names[number] = name
+            found[name] = counts = Counts(values)
+            self.kept += counts.kept
+            self.kept_bytes += counts.bytes
+        return found
+
+    def name(self, lane: int) -> LaneName:
+        """The function and priority of a lane's number."""
+        return self._names[lane]
+
+    # -- the transaction -------------------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        """The last statements before COMMIT: the counts, so that they change with the casts or not at all."""
+        for lane, counts in self.changes.counts.items():
+            self._execute(sql.COUNT, (*counts.values(), self.changes.last_ids.get(lane, 0), lane))
+
+    def committed(self) -> Changes:
+        """COMMIT returned: what it did, once."""
+        changes, self.changes = self.changes, Changes()
+        self._made.clear()
+        for counts in changes.counts.values():
+            self.kept += counts.kept
+            self.kept_bytes += counts.bytes
+        return changes
+
+    def forget(self) -> None:
+        """The transaction was rolled back."""
+        for key in self._made:
+            del self._names[self._lanes.pop(key)]
+        self._made.clear()
+        self.changes = Changes()
+
+    # -- accepting -------------------------------------------------------------------------------------------------
+
+    def append(self, arrivals: Sequence[Arrival], now: int, closed: str | None, casts: int, size: int) -> None:
+        """Insert what these callers handed over and set each arrival's `outcome`.
+
+        `now` in microseconds; `closed` is the code that refuses every new cast, if any; otherwise up to `casts` new
+        ones with `size` bytes have room, and what is beyond gets `spool_full`.  A cast whose unique belongs to a living
+        one gets that one's id, whether or not there is room.
+        """
+        named = any([cast[1] for arrival in arrivals for cast in arrival.casts])
+        twins = self._twins(arrivals) if named else {}
+        rows: list[Row] = []
+        for arrival in arrivals:
+            if named or closed is not None or len(arrival.casts) > casts or arrival.size > size:
+                casts, size = self._add_each(arrival, now, closed, casts, size, rows, twins)
+            else:
+                casts -= len(arrival.casts)
+                size -= arrival.size
+                self._add_all(arrival, now, rows)
+        for start, count in pieces(len(rows)):
+            self._execute(sql.INSERT_CASTS[count], list(chain.from_iterable(rows[start : start + count])))
+
+    def _lane(self, function: bytes, priority: int) -> int:
+        number = self._lanes.get((function, priority))
+        if number is None:
+            number = self._execute(sql.INSERT_LANE, (function, priority)).lastrowid
+            assert number is not None
+            self._lanes[function, priority] = number
+            self._names[number] = LaneName(number, function, priority)
+            self._made.append((function, priority))
+        return number
+
+    def _add_all(self, arrival: Arrival, now: int, rows: list[Row]) -> None:
+        """The path of most casts: no unique among them, and room for all.  A run of one lane shares what it can."""
+        last_function, last_priority = b"", -1
+        mine: list[Row] = []
+        lane = seeded = 0
+        first = id_ = self._next_id
+        uid = arrival.uid
+        for function, _, payload, priority in arrival.casts:
+            if priority != last_priority or function != last_function:
+                self._count_fresh(lane, mine)
+                rows += mine
+                mine = []
+                last_function, last_priority = function, priority
+                lane = self._lane(function, priority)
+                seeded = seed(lane, now, None, uid)
+            mine.append((id_, lane, now, None, uid, None, None, checksum(seeded, id_, None, None, payload), payload))
+            id_ += 1
+        self._count_fresh(lane, mine)
+        rows += mine
+        self._next_id = id_
+        arrival.outcome = range(first, id_)
+
+    def _add_each(
+        self,
+        arrival: Arrival,
+        now: int,
+        closed: str | None,
+        casts: int,
+        size: int,
+        rows: list[Row],
+        twins: dict[tuple[bytes, bytes], int],
+    ) -> tuple[int, int]:
+        """Cast by cast: its twin's id, a refusal, or an id of its own.  Returns the room that is left."""
+        outcome: list[int | str] = []
+        for function, given, payload, priority in arrival.casts:
+            unique = kept_unique(given, payload)
+            twin = twins.get((function, unique)) if unique else None
+            if twin is not None:
+                self.changes.of(self._lane(function, priority)).coalesced += 1
+                outcome.append(twin)
+            elif closed is not None:
+                outcome.append(closed)
+            elif casts < 1 or size < len(payload):
+                outcome.append("spool_full")
+            else:
+                casts -= 1
+                size -= len(payload)
+                id_ = self._next_id
+                self._next_id += 1
+                lane = self._lane(function, priority)
+                key = digest(function, unique) if unique else None
+                crc = checksum(seed(lane, now, None, arrival.uid), id_, key, unique, payload)
+                row = (id_, lane, now, None, arrival.uid, key, unique, crc, payload)
+                rows.append(row)
+                self._count_fresh(lane, [row])
+                if unique:
+                    twins[function, unique] = id_
+                outcome.append(id_)
+        arrival.outcome = outcome
+        return casts, size
+
+    def _twins(self, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, bytes], int]:
+        """(function, unique) -> id of each living cast that has the digest of one of these."""
+        digests = [
+            digest(function, kept_unique(unique, payload) or b"")
+            for arrival in arrivals
+            for function, unique, payload, _ in arrival.casts
+            if unique
+        ]
+        twins: dict[tuple[bytes, bytes], int] = {}
+        for start, count in pieces(len(digests)):
+            for id_, lane, unique in self._execute(sql.FIND_TWINS[count], digests[start : start + count]):
+                twins[self._names[lane].function, unique] = id_
+        return twins
+
+    def _count_fresh(self, lane: int, mine: list[Row]) -> None:
+        """Count accepted rows of one lane, and remember them for whoever forwards."""
+        if not mine:
+            return
+        counts = self.changes.of(lane)
+        counts.accepted += len(mine)
+        counts.bytes += sum([len(row[8]) for row in mine])
+        self.changes.last_ids[lane] = mine[-1][0]
+        self.changes.fresh.setdefault(lane, []).extend(mine)
+
+    # -- taking ----------------------------------------------------------------------------------------------------
+
+    def take(self, lane: int, last_id: int, casts: int, size: int) -> Took:
+        """The next ready casts of a lane after `last_id`: at most `casts`, and `size` payload bytes but for the first.
+
+        A cast whose CRC does not fit is buried as damaged at once, in a transaction of the committer's.
+        """
+        taken: list[Taken] = []
+        damaged: list[Row] = []
+        exhausted = True
+        for row in self._execute(sql.TAKE_READY, (lane, last_id, casts)):
+            if taken and size < len(row[8]):
+                exhausted = False
+                break
+            size -= len(row[8])
+            last_id = row[0]
+            if sound(row):
+                taken.append(Taken(row, 0, 0, False))
+            else:
+                damaged.append(row)
+        exhausted = exhausted and len(taken) + len(damaged) < casts
+        self._damaged += [(row, False) for row in damaged]
+        return Took(taken, last_id, exhausted, None)
+
+    def take_due(self, lane: int, now: int, far: int, casts: int, size: int) -> Took:
+        """Deferred casts of a lane that are due at `now`, or only after `far` (the clock was set back; both us)."""
+        out = self._taken_due.setdefault(lane, set())
+        taken: list[Taken] = []
+        exhausted = True
+        for *columns, attempts, failures in self._execute(sql.TAKE_DUE, (lane, now, far, casts + len(out))):
+            row: Row = tuple(columns)  # type: ignore[assignment]  # sqlite3 rows have no static shape
+            if row[0] in out:
+                continue
+            if len(taken) == casts or (taken and size < len(row[8])):
+                exhausted = False
+                break
+            size -= len(row[8])
+            out.add(row[0])
+            if sound(row):
+                taken.append(Taken(row, attempts, failures, True))
+            else:
+                self._damaged.append((row, True))
+        next_due = self._execute(sql.NEXT_DUE, (lane, now)).fetchone()[0]
+        return Took(taken, 0, exhausted, next_due)
+
+    @property
+    def found_damage(self) -> bool:
+        """True when a take found casts to be buried."""
+        return bool(self._damaged)
+
+    def bury_damaged(self, now: int) -> None:
+        """Bury what the takes found rotten."""
+        found, self._damaged = self._damaged, []
+        for row, fated in found:
+            self._set_fate(
+                Ended(row[0], row[1], 0, fated, False, reason="damaged", error="its checksum does not fit"), now
+            )
+
+    # -- verdicts --------------------------------------------------------------------------------------------------
+
+    def store(self, verdicts: Sequence[Ended], now: int) -> None:
+        """Write what attempts came to: retire, defer or bury.  `now` in microseconds."""
+        done = [verdict for verdict in verdicts if verdict.done]
+        self._retire(done)
+        for verdict in verdicts:
+            if not verdict.done:
+                self._set_fate(verdict, now)
+        ended = self.changes.ended
+        for verdict in verdicts:
+            lane = verdict.lane
+            ready, deferred = ended.get(lane, (0, 0))
+            if verdict.fated:
+                self._taken_due[lane].discard(verdict.id)
+                ended[lane] = ready, deferred + 1
+            else:
+                ended[lane] = ready + 1, deferred
+
+    def _retire(self, done: list[Ended]) -> None:
+        """Delete casts that are done, as ranges where their ids are contiguous."""
+        loose: list[int] = []
+        ids = sorted([verdict.id for verdict in done])
+        for first, last in ranges(ids):
+            if last - first < 2:
+                loose += range(first, last + 1)
+            else:
+                self._execute(sql.DELETE_RANGE, (first, last))
+        for start, count in pieces(len(loose)):
+            self._execute(sql.DELETE_IDS[count], loose[start : start + count])
+        for verdict in done:
+            counts = self.changes.of(verdict.lane)
+            counts.completed += 1
+            counts.bytes -= verdict.size
+            counts.repeats += verdict.repeats
+            if verdict.fated:
+                counts.deferred -= 1
+                self._execute(sql.DELETE_FATE, (verdict.id,))
+                self._execute(sql.DELETE_ATTEMPTS, (verdict.id,))
+
+    def _set_fate(self, verdict: Ended, now: int) -> None:
+        state = _DEAD if verdict.due_at is None else _DEFERRED
+        counts = self.changes.of(verdict.lane)
+        counts.failures += verdict.failed
+        counts.repeats += verdict.repeats
+        counts.deferred += (state is _DEFERRED) - verdict.fated
+        counts.dead += state is _DEAD
+        self._execute(
+            sql.SET_FATE,
+            (
+                verdict.id,
+                verdict.lane,
+                state.value,
+                verdict.due_at,
+                now,
+                verdict.attempts,
+                verdict.failures,
+                verdict.reason,
+                verdict.error,
+            ),
+        )
+        for attempt in verdict.log:
+            self._execute(sql.INSERT_ATTEMPT, (verdict.id, *attempt))
+        if verdict.attempts > ATTEMPTS_KEPT:
+            self._execute(sql.DROP_OLD_ATTEMPTS, (verdict.id, verdict.attempts - ATTEMPTS_KEPT))
+
+    # -- the operator ----------------------------------------------------------------------------------------------
+
+    def set_draining(self, draining: bool) -> None:
+        """Remember that new casts are refused, or no longer."""
+        self._execute(sql.SET_META, ("draining", int(draining)))
+
+    def make_due(self, now: int, after_id: int, casts: int) -> int | None:
+        """Make at most `casts` deferred casts with an id over `after_id` due `now` (us).
+
+        Returns the last id seen, to go on from, or None when there is none left.
+        """
+        ids = [row[0] for row in self._execute(sql.DEFERRED_AFTER, (after_id, now, casts))]
+        if not ids:
+            return None
+        self._execute(sql.MAKE_DUE, (now, ids[0], ids[-1], now))
+        last: int = ids[-1]
+        return last
+
+
+def ranges(ids: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """Sorted ids as (first, last) of each contiguous run."""
+    if not ids:
+        return
+    first = last = ids[0]
+    for id_ in ids:
+        if id_ > last + 1:
+            yield first, last
+            first = id_
+        last = id_
+    yield first, last
+
+
+def kept_unique(unique: bytes, payload: bytes) -> bytes | None:
+    """A caller's unique as it is stored: None for none, and for `-` (the payload's digest) a name made of it."""
+    if unique == b"-":
+        return b"-" + blake2b(payload, digest_size=16).hexdigest().encode()
+    return unique or None
