@@ -1,0 +1,1 @@
+"""Each module alone; the folders are those of what they test."""
