@@ -34,7 +34,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=names, metavar="ROW", help=f"of {', '.join(names)}; may repeat"
     )
-    parser.add_argument("--grabs", type=int, default=64, help="the worker's pipelined grabs a connection (64)")
+    parser.add_argument("--grabs", type=int, default=128, help="the worker's pipelined grabs a connection (128)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go; build/bench-<time>.json")
     parser.add_argument("--dir", type=Path, default=Path("build"), help="the disk that is measured (build/)")
     chosen = parser.parse_args(arguments)
