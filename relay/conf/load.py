@@ -20,7 +20,7 @@ import difflib
 import grp
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from oslo_config import cfg
 from oslo_log import log
@@ -34,13 +34,24 @@ DEFAULT_FILE = Path("/etc/relay/relay.conf")
 
 Values = dict[str, dict[str, Any]]
 
-# (group, the lesser, the greater, what a default keeps to the one that was given). Where the last is not 1, the two
-# must differ: a job server needs time to answer a heartbeat.
+
+class _Pair(NamedTuple):
+    """Two options of a group that bound each other, and the ratio a default keeps to the one that was given.
+
+    Where the ratio is not 1, the two must differ: a job server needs time to answer a heartbeat.
+    """
+
+    group: str
+    lesser: str
+    greater: str
+    ratio: int
+
+
 _PAIRS = (
-    ("forwarder", "function_window", "window", 1),
-    ("forwarder", "function_window_bytes", "window_bytes", 1),
-    ("forwarder", "backoff_initial", "backoff_max", 1),
-    ("upstream", "heartbeat_interval", "heartbeat_timeout", 2),
+    _Pair("forwarder", "function_window", "window", 1),
+    _Pair("forwarder", "function_window_bytes", "window_bytes", 1),
+    _Pair("forwarder", "backoff_initial", "backoff_max", 1),
+    _Pair("upstream", "heartbeat_interval", "heartbeat_timeout", 2),
 )
 
 
@@ -71,7 +82,7 @@ def load(argv: Sequence[str]) -> tuple[Settings, cfg.ConfigOpts]:
 def _settings(conf: cfg.ConfigOpts) -> Settings:
     values = {group: {opt.dest: _read(conf, group, opt.dest) for opt in opts} for group, opts in GROUPS.items()}
     for pair in _PAIRS:
-        _fit(conf, values, *pair)
+        _fit(conf, values[pair.group], pair)
     _check_sockets(values)
     return Settings(
         intake=Intake(**values["intake"]),
@@ -105,17 +116,19 @@ def _existing_group(group: str, value: str) -> str:
     return value
 
 
-def _fit(conf: cfg.ConfigOpts, values: Values, group: str, lesser: str, greater: str, ratio: int) -> None:
-    of = values[group]
-    if of[lesser] < of[greater] or (ratio == 1 and of[lesser] == of[greater]):
+def _fit(conf: cfg.ConfigOpts, of: dict[str, Any], pair: _Pair) -> None:
+    lesser, greater = of[pair.lesser], of[pair.greater]
+    if lesser < greater or (pair.ratio == 1 and lesser == greater):
         return
-    if not _given(conf, group, lesser):
-        of[lesser] = of[greater] / ratio if ratio > 1 else of[greater]
-    elif not _given(conf, group, greater):
-        of[greater] = of[lesser] * ratio
+    if not _given(conf, pair.group, pair.lesser):
+        of[pair.lesser] = greater if pair.ratio == 1 else greater / pair.ratio
+    elif not _given(conf, pair.group, pair.greater):
+        of[pair.greater] = lesser * pair.ratio
     else:
-        rule = "less than" if ratio > 1 else "at most"
-        raise BadConfiguration(f"[{group}] {lesser}: {of[lesser]:g} must be {rule} {greater}, which is {of[greater]:g}")
+        rule = "at most" if pair.ratio == 1 else "less than"
+        raise BadConfiguration(
+            f"[{pair.group}] {pair.lesser}: {lesser:.12g} must be {rule} {pair.greater}, which is {greater:.12g}"
+        )
 
 
 def _given(conf: cfg.ConfigOpts, group: str, name: str) -> bool:
