@@ -9,15 +9,18 @@ in a group of relay's, is an error with the nearest name there is, so that a mis
 Where two options bound each other and only one is given, the default of the other gives way. Nothing comes from the
 environment.
 
-The options of oslo.log are parsed here and checked where they are used, in `relay.agent.logs`.
+The options of oslo.log are parsed here; those that only files have are checked in `relay.agent.logs`.
 
 Never does: log, or touch the sockets, the spool and the servers it reads about.
 
 When it fails: BadConfiguration, one line that names the option; for a wrong command line argparse's usage and exit 2.
 """
 
+import contextlib
 import difflib
 import grp
+import io
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,19 +67,33 @@ def load(argv: Sequence[str]) -> tuple[Settings, cfg.ConfigOpts]:
         conf.register_group(group)
         conf.register_opts(opts, group)
     try:
-        conf(
-            args=list(argv),
-            project="relay",
-            prog="relay-agent",
-            version=relay.__version__,
-            default_config_files=[str(DEFAULT_FILE)] if DEFAULT_FILE.exists() else [],
-            default_config_dirs=[],
-            use_env=False,
-        )
+        _parse(conf, argv)
         _check_names(conf)
     except (cfg.Error, OSError, ValueError) as error:
         raise BadConfiguration(f"configuration: {_one_line(error)}") from error
     return _settings(conf), conf
+
+
+def _parse(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            conf(
+                args=list(argv),
+                project="relay",
+                prog="relay-agent",
+                version=relay.__version__,
+                default_config_files=[str(DEFAULT_FILE)] if DEFAULT_FILE.exists() else [],
+                default_config_dirs=[],
+                use_env=False,
+            )
+    except SystemExit as end:
+        # oslo.config leaves with 1 for a bad value in a file of an option that the command line has too: on a reload
+        # that must not end the agent. Any other exit is argparse's: --help, --version, a wrong command line.
+        if end.code != 1:
+            sys.stderr.write(said.getvalue())
+            raise
+        raise BadConfiguration(f"configuration: {' '.join(said.getvalue().split())}") from None
 
 
 def _settings(conf: cfg.ConfigOpts) -> Settings:

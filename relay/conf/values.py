@@ -11,6 +11,7 @@ Never does: look at the host (whether a path, a group or a server exists), nor a
 When it fails: ValueError; oslo.config carries it to whoever reads the option.
 """
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ MAX_SOCKET_PATH = 107
 
 _DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_SERVER = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\s:\[\]/@]+))(?::(?P<port>\d{1,5}))?")
+_SERVER = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^\s:\[\]/@]+))(?::(?P<port>\d{1,5}))?")
 
 
 class _Kind(types.ConfigType):
@@ -141,4 +142,6 @@ class Servers(_Kind):
         port = int(match["port"] or DEFAULT_PORT)
         if not 1 <= port <= 65535:
             raise ValueError(f"{text!r} has no port between 1 and 65535")
-        return Server(match["v6"] or match["host"], port)
+        if match["v6"] is not None:
+            return Server(str(ipaddress.IPv6Address(match["v6"])), port)
+        return Server(match["host"], port)

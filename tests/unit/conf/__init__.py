@@ -1,0 +1,1 @@
+"""The configuration: options, values and their loading."""
