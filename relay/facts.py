@@ -22,18 +22,36 @@ class UpstreamFacts:
 
 @dataclass(frozen=True, slots=True)
 class LaneFacts:
-    """One function: casts in flight, seconds since its last good verdict (None: none yet), its last error."""
+    """One function: casts in flight, whether it is stalled (in flight, and no verdict for a while), its last error.
+
+    `workers` is how many the upstream in use said it has for the function, None where it was not asked.
+    """
 
     in_flight: int
-    quiet_seconds: float | None
     stalled: bool
     last_error: str
+    workers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something an operator should know: a code, one sentence, and since when (Unix seconds)."""
+
+    code: str
+    text: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything at once; an empty one is what holds before the forwarder has run."""
+    """Everything at once; an empty one is what holds before the forwarder has run.
+
+    `in_flight_ready` and `in_flight_deferred` say from which state on disk the casts in flight were taken; a cast
+    counts as in flight until its verdict is stored.  `lanes` has the functions that have something in flight or an
+    error to tell.
+    """
 
     upstreams: tuple[UpstreamFacts, ...] = ()
     lanes: Mapping[bytes, LaneFacts] = field(default_factory=dict)
-    in_flight: int = 0
+    in_flight_ready: int = 0
+    in_flight_deferred: int = 0

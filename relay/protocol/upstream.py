@@ -87,6 +87,11 @@ class Conversation(Generic[Token]):
         """True while a barrier is out: the server owes a sign of life."""
         return self._barriers > 0
 
+    def outstanding(self) -> list[Token]:
+        """Every submission without a verdict: in doubt, once the connection is gone."""
+        owed = [token for token in self._owed if token is not None]
+        return [*self._proven.values(), *self._unproven.values(), *owed]
+
     def open(self) -> bytes:
         """The first bytes to send."""
         self._barriers += 1

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
-from relay.spool.transitions import Changes, Ended, Took, Transitions
+from relay.spool.transitions import Changes, Done, Setback, Took, Transitions
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ _PLENTY = 1 << 62
 
 
 class _Verdicts(NamedTuple):
-    verdicts: Sequence[Ended]
+    done: Sequence[Done]
+    setbacks: Sequence[Setback]
 
 
 class _Take(NamedTuple):
@@ -72,7 +73,8 @@ class _Stop(NamedTuple):
 class _Batch:
     """What is collected for one COMMIT."""
 
-    verdicts: list[Ended] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)
+    setbacks: list[Setback] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     casts: int = 0
@@ -85,7 +87,11 @@ class _Batch:
 
     @property
     def urgent(self) -> bool:
-        return bool(self.arrivals or self.calls or self.stop) or len(self.verdicts) >= LINGER_VERDICTS
+        return bool(self.arrivals or self.calls or self.stop) or self.verdicts >= LINGER_VERDICTS
+
+    @property
+    def verdicts(self) -> int:
+        return len(self.done) + len(self.setbacks)
 
 
 class Committed(NamedTuple):
@@ -122,7 +128,7 @@ class Committer:
         self._queue: SimpleQueue[Arrival | _Verdicts | _Take | _Call | _Stop] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: verdicts that a failed COMMIT left
-        self._left: list[Ended] = []
+        self._left = _Verdicts((), ())
         self._space = (0.0, True)
         self._closed = "draining" if draining else None
         #: the disk's last error while COMMITs fail, else None
@@ -138,9 +144,9 @@ class Committer:
         """Have these casts written; the arrival's `settled` is called when they are, or were refused."""
         self._queue.put(arrival)
 
-    def store(self, verdicts: Sequence[Ended]) -> None:
+    def store(self, done: Sequence[Done], setbacks: Sequence[Setback]) -> None:
         """Have these verdicts written, soon."""
-        self._queue.put(_Verdicts(verdicts))
+        self._queue.put(_Verdicts(done, setbacks))
 
     def take(self, read: Callable[[Transitions], Took], taken: Callable[[Took], None]) -> None:
         """Read in the writer's thread; `taken` gets what was read, in the event loop's, in order with `told`."""
@@ -190,10 +196,10 @@ class Committer:
     def _collect(self) -> _Batch:
         """Everything that waits now, at least one thing; verdicts alone linger."""
         batch = _Batch()
-        batch.verdicts, self._left = self._left, []
-        deadline: float | None = None
-        if batch.verdicts:
-            deadline = time.monotonic() + RETRY_S
+        batch.done += self._left.done
+        batch.setbacks += self._left.setbacks
+        self._left = _Verdicts((), ())
+        deadline = time.monotonic() + RETRY_S if batch.verdicts else None
         while not batch.full:
             try:
                 if batch.urgent:
@@ -209,7 +215,8 @@ class Committer:
                 batch.casts += len(item.casts)
                 batch.size += item.size
             elif type(item) is _Verdicts:
-                batch.verdicts += item.verdicts
+                batch.done += item.done
+                batch.setbacks += item.setbacks
                 if deadline is None:
                     deadline = time.monotonic() + LINGER_S
             elif type(item) is _Take:
@@ -224,7 +231,7 @@ class Committer:
         transitions, now = self._transitions, self._clock.wall()
         try:
             self._conn.execute("BEGIN IMMEDIATE")
-            transitions.store(batch.verdicts, now)
+            transitions.store(batch.done, batch.setbacks, now)
             if batch.arrivals:
                 closed, casts, size = self._room()
                 transitions.append(batch.arrivals, now, closed, casts, size)
@@ -246,7 +253,7 @@ class Committer:
         if self.failing is None:
             log.error("the spool cannot be written: %s; %d casts refused", error, batch.casts)
         self.failing = str(error)
-        self._left = batch.verdicts
+        self._left = _Verdicts(batch.done, batch.setbacks)
         for arrival in batch.arrivals:
             arrival.outcome = ["spool_error"] * len(arrival.casts)
         self._post(self._told, Committed(batch.arrivals, Changes(), str(error)))

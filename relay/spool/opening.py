@@ -45,11 +45,11 @@ PRAGMAS: tuple[tuple[str, str, object], ...] = (
 class Identity(NamedTuple):
     """Who this spool is: (first cast id, spool id) pairs, ascending; a cast's key is made from the one it falls under."""
 
-    spools: tuple[tuple[int, str], ...]
+    spools: tuple[tuple[int, bytes], ...]
     next_id: int
 
-    def spool_id(self, cast_id: int) -> str:
-        """The id of the spool that gave out this cast's id."""
+    def spool_id(self, cast_id: int) -> bytes:
+        """The id of the spool that gave out this cast's id, 12 hex digits."""
         for first, spool_id in reversed(self.spools):
             if first <= cast_id:
                 return spool_id
@@ -206,7 +206,7 @@ def _identify(conn: sqlite3.Connection, now_s: float, machine: str) -> Identity:
         conn.execute("ROLLBACK")
         raise
     conn.execute("COMMIT")
-    return Identity(tuple((first, spool_id) for first, spool_id, _ in spools), next_id)
+    return Identity(tuple((first, spool_id.encode()) for first, spool_id, _ in spools), next_id)
 
 
 def _give_up(conn: sqlite3.Connection | None, descriptor: int) -> None:

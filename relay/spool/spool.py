@@ -4,7 +4,7 @@ Everything here runs in the event loop's thread; the writing is the committer's.
 was told left, so that whoever reads them together with what is in flight never sees a cast twice or not at all.
 
 Listeners: `on_committed` is called for each batch, after the counts were brought up to date and before the callers are
-answered.  Raises what `opening.open_spool` raises; afterwards a failing disk shows in `failing`, not as an exception.
+answered; `on_made_due` when `drain` has made deferred casts due.  Raises what `opening.open_spool` raises; afterwards a failing disk shows in `failing`, not as an exception.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from relay.cast import Arrival, LaneName
@@ -19,7 +20,7 @@ from relay.clock import Clock
 from relay.settings import Spool as Limits
 from relay.spool.committer import Committed, Committer
 from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
-from relay.spool.transitions import Counts, Ended, Took, Transitions
+from relay.spool.transitions import Counts, Done, Setback, Took, Transitions
 
 #: deferred casts that one transaction makes due
 DUE_SLICE = 1000
@@ -39,6 +40,7 @@ class Spool:
         self.counts: dict[LaneName, Counts] = self._transitions.load()
         self.draining = self._opened.draining
         self.on_committed: Callable[[Committed], None] = lambda committed: None
+        self.on_made_due: Callable[[], None] = lambda: None
         self._committer: Committer | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop, broken: Callable[[BaseException], None]) -> None:
@@ -94,9 +96,9 @@ class Spool:
         """Write these casts; `arrival.settled` is called once they are on disk or refused."""
         self._writer.append(arrival)
 
-    def store(self, verdicts: Sequence[Ended]) -> None:
+    def store(self, done: Sequence[Done], setbacks: Sequence[Setback]) -> None:
         """Write what attempts came to; soon, and never lost but by a crash, which only repeats casts."""
-        self._writer.store(verdicts)
+        self._writer.store(done, setbacks)
 
     def take(self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
         """Read the next ready casts of a lane; see Transitions.take."""
@@ -114,12 +116,11 @@ class Spool:
         self.draining = True
         now, after_id = self._clock.wall(), 0
         while True:
-            last = await self._writer.call(
-                lambda transitions, after_id=after_id: transitions.make_due(now, after_id, DUE_SLICE)
-            )
+            last: int | None = await self._writer.call(partial(_make_due, now, after_id))
             if last is None:
-                return
+                break
             after_id = last
+        self.on_made_due()
 
     async def resume(self) -> None:
         """Accept again."""
@@ -130,10 +131,14 @@ class Spool:
         """Put other limits in force (the path stays)."""
         self._writer.limit(limits)
 
+    async def finish(self) -> None:
+        """Write what was handed in; returns once all of it has been told."""
+        await asyncio.to_thread(self._writer.stop)
+        # what the writer posted last stands in the loop's queue before this
+        await asyncio.sleep(0)
+
     def close(self) -> None:
-        """Write what was handed in, and close; blocks."""
-        if self._committer is not None:
-            self._committer.stop()
+        """Close the database and let the lock go; `finish` comes first."""
         close_spool(self._opened)
 
     def _told(self, committed: Committed) -> None:
@@ -142,3 +147,7 @@ class Spool:
         self.on_committed(committed)
         for arrival in committed.arrivals:
             arrival.settled(arrival)
+
+
+def _make_due(now: int, after_id: int, transitions: Transitions) -> int | None:
+    return transitions.make_due(now, after_id, DUE_SLICE)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from relay.cast import Arrival, LaneName, Row, Submission, Taken, checksum, seed, sound
 from relay.lifecycle import Event, State, after
@@ -84,26 +84,28 @@ class Attempt(NamedTuple):
     error: str
 
 
-class Ended(NamedTuple):
-    """A verdict to be stored.  `due_at` None and not done: the cast is dead.
+#: a cast that is done: (id, lane, payload bytes, was deferred when it was taken, sends that ended in doubt)
+Done: TypeAlias = tuple[int, int, int, bool, int]
 
-    `fated` says that it had a fate of state deferred when it was taken; `size` is its payload's bytes; `repeats` how
-    many of its sends ended in doubt.
+
+class Setback(NamedTuple):
+    """An attempt that did not go well, to be stored.  `due_at` (us) None: the cast is dead.
+
+    `deferred` says that it had a fate of state deferred when it was taken; `failed` that this counts as a failure;
+    `doubts` how many of its sends ended in doubt; `attempts` and `failures` are the new totals.
     """
 
     id: int
     lane: int
-    size: int
-    fated: bool
-    done: bool
-    due_at: int | None = None
-    attempts: int = 0
-    failures: int = 0
-    failed: bool = False
-    repeats: int = 0
-    reason: str = ""
-    error: str = ""
-    log: tuple[Attempt, ...] = ()
+    deferred: bool
+    due_at: int | None
+    attempts: int
+    failures: int
+    failed: bool
+    doubts: int
+    reason: str
+    error: str
+    log: tuple[Attempt, ...]
 
 
 class Took(NamedTuple):
@@ -129,6 +131,10 @@ class Changes:
     fresh: dict[int, list[Row]] = field(default_factory=dict)
     #: lane -> (from ready, from deferred)
     ended: dict[int, tuple[int, int]] = field(default_factory=dict)
+    #: lane -> when the first of the casts it deferred is due (us)
+    due: dict[int, int] = field(default_factory=dict)
+    #: (lane, id) of deferred casts that are no longer taken
+    settled: list[tuple[int, int]] = field(default_factory=list)
 
     def of(self, lane: int) -> Counts:
         """The change of one lane."""
@@ -212,6 +218,8 @@ class Transitions:
         """COMMIT returned: what it did, once."""
         changes, self.changes = self.changes, Changes()
         self._made.clear()
+        for lane, id_ in changes.settled:
+            self._taken_due[lane].discard(id_)
         for counts in changes.counts.values():
             self.kept += counts.kept
             self.kept_bytes += counts.bytes
@@ -371,7 +379,7 @@ class Transitions:
         taken: list[Taken] = []
         exhausted = True
         for *columns, attempts, failures in self._execute(sql.TAKE_DUE, (lane, now, far, casts + len(out))):
-            row: Row = tuple(columns)  # type: ignore[assignment]  # sqlite3 rows have no static shape
+            row: Row = tuple(columns)
             if row[0] in out:
                 continue
             if len(taken) == casts or (taken and size < len(row[8])):
@@ -395,75 +403,77 @@ class Transitions:
         """Bury what the takes found rotten."""
         found, self._damaged = self._damaged, []
         for row, fated in found:
-            self._set_fate(
-                Ended(row[0], row[1], 0, fated, False, reason="damaged", error="its checksum does not fit"), now
-            )
+            why = "its checksum does not fit"
+            self._set_fate(Setback(row[0], row[1], fated, None, 0, 0, False, 0, "damaged", why, ()), now)
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
-    def store(self, verdicts: Sequence[Ended], now: int) -> None:
-        """Write what attempts came to: retire, defer or bury.  `now` in microseconds."""
-        done = [verdict for verdict in verdicts if verdict.done]
+    def store(self, done: Sequence[Done], setbacks: Sequence[Setback], now: int) -> None:
+        """Write what attempts came to: retire what is done, defer or bury the rest.  `now` in microseconds."""
         self._retire(done)
-        for verdict in verdicts:
-            if not verdict.done:
-                self._set_fate(verdict, now)
         ended = self.changes.ended
-        for verdict in verdicts:
-            lane = verdict.lane
-            ready, deferred = ended.get(lane, (0, 0))
-            if verdict.fated:
-                self._taken_due[lane].discard(verdict.id)
-                ended[lane] = ready, deferred + 1
+        for setback in setbacks:
+            self._set_fate(setback, now)
+            self._count_ended(setback.lane, setback.id, setback.deferred)
+        for id_, lane, size, deferred, doubts in done:
+            counts = self.changes.of(lane)
+            counts.completed += 1
+            counts.bytes -= size
+            counts.repeats += doubts
+            if deferred:
+                counts.deferred -= 1
+                self._execute(sql.DELETE_FATE, (id_,))
+                self._execute(sql.DELETE_ATTEMPTS, (id_,))
+                self._count_ended(lane, id_, True)
             else:
-                ended[lane] = ready + 1, deferred
+                ready, due = ended.get(lane, (0, 0))
+                ended[lane] = ready + 1, due
 
-    def _retire(self, done: list[Ended]) -> None:
+    def _count_ended(self, lane: int, id_: int, deferred: bool) -> None:
+        ready, due = self.changes.ended.get(lane, (0, 0))
+        if deferred:
+            self.changes.settled.append((lane, id_))
+        self.changes.ended[lane] = (ready, due + 1) if deferred else (ready + 1, due)
+
+    def _retire(self, done: Sequence[Done]) -> None:
         """Delete casts that are done, as ranges where their ids are contiguous."""
         loose: list[int] = []
-        ids = sorted([verdict.id for verdict in done])
-        for first, last in ranges(ids):
+        for first, last in ranges(sorted([one[0] for one in done])):
             if last - first < 2:
                 loose += range(first, last + 1)
             else:
                 self._execute(sql.DELETE_RANGE, (first, last))
         for start, count in pieces(len(loose)):
             self._execute(sql.DELETE_IDS[count], loose[start : start + count])
-        for verdict in done:
-            counts = self.changes.of(verdict.lane)
-            counts.completed += 1
-            counts.bytes -= verdict.size
-            counts.repeats += verdict.repeats
-            if verdict.fated:
-                counts.deferred -= 1
-                self._execute(sql.DELETE_FATE, (verdict.id,))
-                self._execute(sql.DELETE_ATTEMPTS, (verdict.id,))
 
-    def _set_fate(self, verdict: Ended, now: int) -> None:
-        state = _DEAD if verdict.due_at is None else _DEFERRED
-        counts = self.changes.of(verdict.lane)
-        counts.failures += verdict.failed
-        counts.repeats += verdict.repeats
-        counts.deferred += (state is _DEFERRED) - verdict.fated
+    def _set_fate(self, setback: Setback, now: int) -> None:
+        state = _DEAD if setback.due_at is None else _DEFERRED
+        counts = self.changes.of(setback.lane)
+        counts.failures += setback.failed
+        counts.repeats += setback.doubts
+        counts.deferred += (state is _DEFERRED) - setback.deferred
         counts.dead += state is _DEAD
+        if setback.due_at is not None:
+            due = self.changes.due
+            due[setback.lane] = min(setback.due_at, due.get(setback.lane, setback.due_at))
         self._execute(
             sql.SET_FATE,
             (
-                verdict.id,
-                verdict.lane,
+                setback.id,
+                setback.lane,
                 state.value,
-                verdict.due_at,
+                setback.due_at,
                 now,
-                verdict.attempts,
-                verdict.failures,
-                verdict.reason,
-                verdict.error,
+                setback.attempts,
+                setback.failures,
+                setback.reason,
+                setback.error,
             ),
         )
-        for attempt in verdict.log:
-            self._execute(sql.INSERT_ATTEMPT, (verdict.id, *attempt))
-        if verdict.attempts > ATTEMPTS_KEPT:
-            self._execute(sql.DROP_OLD_ATTEMPTS, (verdict.id, verdict.attempts - ATTEMPTS_KEPT))
+        for attempt in setback.log:
+            self._execute(sql.INSERT_ATTEMPT, (setback.id, *attempt))
+        if setback.attempts > ATTEMPTS_KEPT:
+            self._execute(sql.DROP_OLD_ATTEMPTS, (setback.id, setback.attempts - ATTEMPTS_KEPT))
 
     # -- the operator ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,172 @@
+"""The agent: builds the parts, joins them, runs them, and takes them down in the order that loses nothing.
+
+Up: spool (refused with 73 or 75), control, forwarder, then the intake, READY.  Down: the forwarder stops taking and
+waits for what completes, callers are read no more, what was read is committed and answered, everything is closed.
+
+This is the one place that knows everybody: what the spool commits goes to the forwarder, what the forwarder knows goes
+to control.  A part that breaks by a bug takes the agent down with 70; the spool keeps the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from random import Random
+
+import relay
+from relay.agent import notify
+from relay.clock import Clock
+from relay.control.server import Control
+from relay.errors import BadConfiguration
+from relay.facts import Problem
+from relay.forwarder.loop import Forwarder
+from relay.intake.connection import Door
+from relay.intake.listener import Listener
+from relay.settings import Settings
+from relay.spool.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: seconds between two reports to the service manager
+REPORT_S = 10.0
+#: seconds that the last answers may take to go out
+FAREWELL_S = 2.0
+#: seconds after which a thread that wants the interpreter's lock gets it: the writer, back from the disk, must not wait
+#: the usual 5 ms for the loop to finish a read
+SWITCH_S = 0.0005
+
+
+class Service:
+    """One agent; `run` is its life."""
+
+    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._reload = reload
+        self._clock = Clock()
+        self._stop = asyncio.Event()
+        self._exit_code = os.EX_OK
+        self._problems: dict[str, Problem] = {}
+
+    async def run(self) -> int:
+        """Live until a signal; the exit code.  Raises RelayError where a part cannot begin."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        sys.setswitchinterval(SWITCH_S)
+        self._spool = spool = Spool(settings.spool, self._clock)
+        spool.start(loop, self._broken)
+        self._forwarder = forwarder = Forwarder(settings.forwarder, settings.upstream, spool, self._clock, Random())
+        spool.on_committed = forwarder.committed
+        spool.on_made_due = forwarder.expedite
+        self._control = Control(
+            settings.control, spool, forwarder.facts, self._clock, relay.__version__, self._list_problems
+        )
+        intake = settings.intake
+        self._door = Door(spool, socket.gethostname(), intake.max_payload, intake.max_connections)
+        self._listener = Listener(self._door, intake.socket, intake.socket_mode, intake.socket_group)
+        try:
+            await self._control.start()
+            await self._listener.open()
+            forwarder.start()
+            self._watch_signals(loop)
+            log.info("relay-agent ready")
+            notify.notify(notify.READY)
+            report = loop.create_task(self._report())
+            await self._stop.wait()
+            report.cancel()
+        finally:
+            await self._take_down()
+        return self._exit_code
+
+    # -- signals ---------------------------------------------------------------------------------------------------
+
+    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reconfigure)
+
+    def _broken(self, error: BaseException) -> None:
+        log.critical("the spool's writer broke; relay stops, the spool keeps everything", exc_info=error)
+        self._exit_code = os.EX_SOFTWARE
+        self._stop.set()
+
+    def _reconfigure(self) -> None:
+        """SIGHUP: all of the new settings that can change while running, or none of them."""
+        notify.notify(notify.reloading())
+        try:
+            new = self._reload()
+        except BadConfiguration as error:
+            log.error("the configuration was not reloaded: %s", error)
+            self._problem("bad_configuration", f"{error}; the old settings are in force")
+        else:
+            self._problems.pop("bad_configuration", None)
+            self._adopt(new)
+        notify.notify(notify.READY)
+
+    def _adopt(self, new: Settings) -> None:
+        old, self._settings = self._settings, new
+        self._spool.limit(new.spool)
+        self._forwarder.configure(new.forwarder, new.upstream)
+        fixed = [
+            name
+            for name, before, after in (
+                ("[intake]", old.intake, new.intake),
+                ("[control]", old.control, new.control),
+                ("[spool] path", old.spool.path, new.spool.path),
+            )
+            if before != after
+        ]
+        if fixed:
+            text = f"{', '.join(fixed)} changed: needs restart"
+            log.warning("%s", text)
+            self._problem("needs_restart", text)
+        log.info("the configuration was reloaded")
+
+    # -- what is shown ---------------------------------------------------------------------------------------------
+
+    def _problem(self, code: str, text: str) -> None:
+        since = self._problems[code].since if code in self._problems else time.time()
+        self._problems[code] = Problem(code, text, since)
+
+    def _list_problems(self) -> list[Problem]:
+        """What is wrong now: what was noted, and what can be seen."""
+        facts = self._forwarder.facts()
+        self._note("spool_failing", self._spool.failing)
+        down = [f"{upstream.server}: {upstream.last_error}" for upstream in facts.upstreams if upstream.last_error]
+        self._note("upstreams_down", "; ".join(down) if down and len(down) == len(facts.upstreams) else None)
+        return list(self._problems.values())
+
+    def _note(self, code: str, text: str | None) -> None:
+        if text:
+            self._problem(code, text)
+        else:
+            self._problems.pop(code, None)
+
+    async def _report(self) -> None:
+        while True:
+            facts, counts = self._forwarder.facts(), self._spool.counts.values()
+            backlog = sum([count.ready + count.deferred for count in counts])
+            flying = facts.in_flight_ready + facts.in_flight_deferred
+            healthy = [upstream.server for upstream in facts.upstreams if upstream.state == "healthy"]
+            notify.notify(
+                notify.status(f"{backlog} casts in the backlog, {flying} in flight, {', '.join(healthy) or 'no upstream'}")
+            )
+            self._list_problems()
+            await asyncio.sleep(REPORT_S)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    async def _take_down(self) -> None:
+        notify.notify(notify.STOPPING)
+        await self._forwarder.stop(self._settings.agent.stop_timeout)
+        self._listener.close()
+        self._door.hush()
+        await self._spool.finish()
+        await self._door.leave(FAREWELL_S)
+        await self._control.close()
+        self._spool.close()
+        log.info("relay-agent stopped")

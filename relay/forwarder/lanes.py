@@ -1,0 +1,169 @@
+"""A lane: one function's casts that wait in memory, and how far its backlog on disk has been read.
+
+What waits in memory is a small, bounded head of the backlog; the rest stays on disk.  A cast comes into memory by one of
+three ways: fresh from a COMMIT (only while nothing of its track is left on disk, so that order holds), taken from disk
+in the order of ids, or due again after a backoff.  Casts whose link was lost come first of all, then new and deferred
+ones take turns, so that an old backlog does not starve fresh casts.
+
+Tracks are the lane's priorities, each with a number in the spool; the higher priority goes first.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from relay.cast import LaneName, Row, Taken
+from relay.forwarder.window import FunctionWindow
+
+#: what a cast in memory costs beside its payload, in bytes, when memory is counted
+OVERHEAD = 512
+
+
+class Flight:
+    """A cast handed to an upstream, or on its way there again: remembered, never stored.
+
+    `attempts` and `failures` are those of its fate; `doubts` are sends since that ended without a verdict.
+    """
+
+    __slots__ = ("attempts", "began_at", "began_us", "buffered", "deferred", "doubts", "failures", "row", "size", "track")
+
+    def __init__(self, row: Row, track: Track, attempts: int, failures: int, deferred: bool) -> None:
+        self.row = row
+        self.track = track
+        self.size = len(row[8])
+        self.attempts = attempts
+        self.failures = failures
+        self.deferred = deferred
+        self.doubts = 0
+        #: True while it counts among the casts that wait in memory
+        self.buffered = True
+        self.began_at = 0.0
+        self.began_us = 0
+
+    def __repr__(self) -> str:
+        return f"<Flight of cast {self.row[0]}, attempt {self.attempts + self.doubts + 1}>"
+
+
+class Track:
+    """One priority of a lane; `number` is the spool's."""
+
+    __slots__ = (
+        "again",
+        "cursor",
+        "due",
+        "due_at",
+        "due_more",
+        "fresh",
+        "lane",
+        "more",
+        "name",
+        "new_turn",
+        "taking",
+        "taking_due",
+        "wanted",
+    )
+
+    def __init__(self, name: LaneName, lane: Lane) -> None:
+        self.name = name
+        self.lane = lane
+        #: in doubt: to be sent again, oldest first
+        self.again: deque[Flight] = deque()
+        #: new casts in the order of ids, up to `cursor`; `more` when there are others behind it on disk
+        self.fresh: deque[Row] = deque()
+        self.cursor = 0
+        self.more = False
+        self.taking = False
+        #: deferred ones that are due; `due_more` when there are (or may be) others on disk
+        self.due: deque[Taken] = deque()
+        self.due_more = False
+        self.taking_due = False
+        #: when to look for due ones again (monotonic seconds)
+        self.due_at = float("inf")
+        #: True while it stands in line for a take
+        self.wanted = False
+        self.new_turn = True
+
+    @property
+    def waiting(self) -> int:
+        """Casts that could be sent from memory."""
+        return len(self.again) + len(self.fresh) + len(self.due)
+
+    def offer(self, rows: list[Row], room: int) -> int:
+        """Fresh rows from a COMMIT: keep the first `room`, leave the rest on disk; how many were kept."""
+        if self.more or self.taking:
+            return 0
+        if rows[0][0] <= self.cursor:
+            rows = [row for row in rows if row[0] > self.cursor]
+        kept = rows[:room] if room > 0 else []
+        if len(kept) < len(rows):
+            self.more = True
+        if kept:
+            self.fresh += kept
+            self.cursor = kept[-1][0]
+        return len(kept)
+
+    def pull(self, casts: int) -> list[Flight]:
+        """At most `casts` to be sent now."""
+        out: list[Flight] = []
+        while self.again and len(out) < casts:
+            out.append(self.again.popleft())
+        if not self.due:
+            fresh = self.fresh
+            for _ in range(min(casts - len(out), len(fresh))):
+                out.append(Flight(fresh.popleft(), self, 0, 0, False))
+            return out
+        while len(out) < casts and (self.fresh or self.due):
+            if self.fresh and (self.new_turn or not self.due):
+                out.append(Flight(self.fresh.popleft(), self, 0, 0, False))
+            else:
+                out.append(Flight(*self._revived(self.due.popleft())))
+            self.new_turn = not self.new_turn
+        return out
+
+    def _revived(self, taken: Taken) -> tuple[Row, Track, int, int, bool]:
+        return taken.row, self, taken.attempts, taken.failures, taken.deferred
+
+
+class Lane:
+    """One function: its tracks by priority, its window, and what went wrong last."""
+
+    __slots__ = ("function", "last_error", "log_at", "not_before", "queued", "troubles", "tracks", "unlogged", "window")
+
+    def __init__(self, function: bytes) -> None:
+        self.function = function
+        self.tracks: list[Track] = []
+        self.window = FunctionWindow()
+        #: True while it stands in the schedule
+        self.queued = False
+        #: troubles of the server with this function in a row, and until when it is left alone (monotonic seconds)
+        self.troubles = 0
+        self.not_before = 0.0
+        self.last_error = ""
+        #: when a failure was last logged, and how many were not since
+        self.log_at = 0.0
+        self.unlogged = 0
+
+    def track(self, name: LaneName) -> Track:
+        """The track of that priority, made when it is new."""
+        for track in self.tracks:
+            if track.name.priority == name.priority:
+                return track
+        made = Track(name, self)
+        self.tracks.append(made)
+        self.tracks.sort(key=lambda track: track.name.priority)
+        return made
+
+    @property
+    def waiting(self) -> int:
+        """Casts that could be sent from memory."""
+        return sum([track.waiting for track in self.tracks])
+
+    def pull(self, casts: int) -> list[Flight]:
+        """At most `casts` to be sent now, the higher priorities first."""
+        if len(self.tracks) == 1:
+            return self.tracks[0].pull(casts)
+        out: list[Flight] = []
+        for track in self.tracks:
+            if len(out) < casts:
+                out += track.pull(casts - len(out))
+        return out

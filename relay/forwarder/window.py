@@ -1,0 +1,123 @@
+"""What may be in flight: for one function, and for one upstream in all.  Pure; `now` is an argument (monotonic seconds).
+
+The theory.  A function without workers takes jobs for ever and answers none, so nothing that has not shown itself may
+hold what others need.  A function is *moving* while it answers: it has completed a cast on this link, and gave a verdict
+within the last STALL_S.  Moving functions share the upstream's window.  All others, new and stalled, share an allowance
+of their own, and once that is used up each of them may still have one cast in flight: the cast that finds out.
+
+A function's own window starts at START casts, grows by one with each cast that completes (so it doubles in the time of a
+round trip), and shrinks once START verdicts in a row are failures, down to one: an outage behind the workers then costs a
+few casts a failure, not all of them.
+"""
+
+from __future__ import annotations
+
+from relay.settings import Forwarder as Limits
+
+#: casts in flight that a function starts with
+START = 8
+#: seconds without a verdict after which a function with casts in flight is stalled
+STALL_S = 2.0
+
+
+class FunctionWindow:
+    """One function's window on one link, in casts and bytes."""
+
+    __slots__ = ("bytes", "casts", "failures", "heard_at", "limit", "proven", "stalled")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing is in flight, and the server has to be found out anew."""
+        self.limit = START
+        self.casts = 0
+        self.bytes = 0
+        self.failures = 0
+        self.proven = False
+        self.stalled = False
+        self.heard_at = 0.0
+
+    @property
+    def moving(self) -> bool:
+        """True while it shares the upstream's window."""
+        return self.proven and not self.stalled
+
+    def room(self, limits: Limits) -> int:
+        """Casts that may be sent now, as far as this function alone is asked."""
+        if self.casts and self.bytes >= limits.function_window_bytes:
+            return 0
+        most = self.limit if self.moving else min(self.limit, START)
+        return max(0, min(most, limits.function_window) - self.casts)
+
+    def sent(self, casts: int, size: int, now: float) -> None:
+        """So many casts went out."""
+        if not self.casts:
+            self.heard_at = now
+        self.casts += casts
+        self.bytes += size
+
+    def completed(self, casts: int, size: int, now: float, limits: Limits) -> None:
+        """So many casts are done."""
+        self._heard(casts, size, now)
+        self.proven = True
+        self.failures = 0
+        self.limit = min(limits.function_window, self.limit + casts)
+
+    def failed(self, size: int, now: float) -> None:
+        """A cast came back with a verdict, but not done."""
+        self._heard(1, size, now)
+        self.failures += 1
+        if self.failures >= START:
+            self.limit = max(1, self.limit // 2)
+
+    def _heard(self, casts: int, size: int, now: float) -> None:
+        self.casts -= casts
+        self.bytes -= size
+        self.heard_at = now
+        self.stalled = False
+
+    def check(self, now: float) -> bool:
+        """Notice that it has stalled; True when it just did."""
+        if self.casts and not self.stalled and now - self.heard_at >= STALL_S:
+            self.stalled = True
+            return True
+        return False
+
+
+class UpstreamWindow:
+    """What is in flight at one upstream: of moving functions, and of the others."""
+
+    __slots__ = ("moving", "moving_bytes", "others", "others_bytes")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing is in flight."""
+        self.moving = self.moving_bytes = self.others = self.others_bytes = 0
+
+    def room(self, window: FunctionWindow, limits: Limits) -> int:
+        """Casts that may be sent for this function, as far as the upstream is asked."""
+        if window.moving:
+            if self.moving and self.moving_bytes >= limits.window_bytes:
+                return 0
+            return max(0, limits.window - self.moving)
+        if self.others_bytes >= limits.window_bytes:
+            return 0
+        return max(0 if window.casts else 1, limits.window - self.others)
+
+    def add(self, moving: bool, casts: int, size: int) -> None:
+        """Count casts in, or out with negative numbers."""
+        if moving:
+            self.moving += casts
+            self.moving_bytes += size
+        else:
+            self.others += casts
+            self.others_bytes += size
+
+    def move(self, window: FunctionWindow, was_moving: bool) -> None:
+        """A function changed sides, and what it has in flight with it."""
+        if window.moving != was_moving:
+            self.add(was_moving, -window.casts, -window.bytes)
+            self.add(window.moving, window.casts, window.bytes)

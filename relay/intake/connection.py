@@ -1,0 +1,226 @@
+"""One caller's connection: an asyncio shell around protocol.caller.
+
+Promises: answers go out in the order of the requests, JOB_CREATED only after the spool said that the cast is on disk.
+What a caller has unanswered is bounded: beyond UNANSWERED_BYTES, or while all callers together have more than the
+budget, or while it does not read its answers, nothing more is read from it.
+
+When the caller goes away its casts stay: what was read is written, only the answers are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+
+from relay.cast import Arrival
+from relay.protocol.caller import Answers, Conversation, refusal
+from relay.spool.spool import Spool
+
+#: payload bytes that one caller may have unanswered; one read more always fits
+UNANSWERED_BYTES = 4 * 1024 * 1024
+#: casts that one caller may have unanswered; one read more always fits
+UNANSWERED_CASTS = 20_000
+#: payload bytes that all callers together may have unanswered before none is read from
+UNANSWERED_BYTES_IN_ALL = 64 * 1024 * 1024
+#: bytes of one read
+READ_BYTES = 256 * 1024
+
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Door:
+    """What the connections of one intake share: the spool, the handles' prefix, and the budget."""
+
+    def __init__(self, spool: Spool, host: str, max_payload: int, max_connections: int) -> None:
+        self.spool = spool
+        self.answers = Answers(b"H:" + host.encode("ascii", "replace")[:40] + b":")
+        self.max_payload = max_payload
+        self.max_connections = max_connections
+        self.connections: set[Connection] = set()
+        self.unanswered = 0
+        self.buffer = bytearray(READ_BYTES)
+        #: connections that wait for the budget
+        self._waiting: set[Connection] = set()
+
+    @property
+    def full(self) -> bool:
+        """True while nobody is read from."""
+        return self.unanswered >= UNANSWERED_BYTES_IN_ALL
+
+    def wait(self, connection: Connection) -> None:
+        """Have this connection resumed once there is room again."""
+        self._waiting.add(connection)
+
+    def answered(self, size: int) -> None:
+        """So many payload bytes have their answer."""
+        self.unanswered -= size
+        if self._waiting and not self.full:
+            waiting, self._waiting = self._waiting, set()
+            for connection in waiting:
+                connection.go_on()
+
+
+    def hush(self) -> None:
+        """Read from nobody any more: the agent stops."""
+        for connection in self.connections:
+            connection.hush()
+
+    async def leave(self, timeout_s: float) -> None:
+        """Close every connection once its answers are written; who does not read them has `timeout_s` seconds."""
+        for connection in list(self.connections):
+            connection.leave()
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self.connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """See the module."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._conversation = Conversation(door.max_payload)
+        self._transport: asyncio.Transport
+        self._uid: int | None = None
+        #: what is owed, in order: answers, or arrivals that will have theirs
+        self._owed: deque[bytes | Arrival] = deque()
+        self._unanswered = 0
+        self._unanswered_casts = 0
+        self._paused = False
+        self._deaf = False
+        self._gone = False
+        self._leaving = False
+        self._hushed = False
+
+    # -- asyncio.BufferedProtocol ----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A caller came."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        door = self._door
+        if len(door.connections) >= door.max_connections:
+            transport.write(refusal("too_many_connections"))
+            transport.close()
+            self._gone = True
+            return
+        door.connections.add(self)
+        self._uid = peer_uid(transport.get_extra_info("socket"))
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Where the next read goes: one buffer for all, because a read is cut up before the next one begins."""
+        return self._door.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """A read."""
+        self._read(bytes(memoryview(self._door.buffer)[:nbytes]))
+
+    def eof_received(self) -> bool:
+        """The caller sends no more; it still gets its answers."""
+        self._leaving = True
+        if not self._owed:
+            return False
+        return True
+
+    def pause_writing(self) -> None:
+        """The caller does not read its answers."""
+        self._deaf = True
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """It reads them again."""
+        self._deaf = False
+        self.go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller is gone; its casts are not."""
+        self._gone = True
+        self._door.connections.discard(self)
+        self._owed.clear()
+
+    # -- the inside ------------------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes) -> None:
+        for item in self._conversation.feed(data):
+            if isinstance(item, bytes):
+                self._owed.append(item)
+                continue
+            arrival = Arrival(item, self._uid, self._settled)
+            self._owed.append(arrival)
+            self._unanswered += arrival.size
+            self._unanswered_casts += len(item)
+            self._door.unanswered += arrival.size
+            self._door.spool.append(arrival)
+        self._answer()
+        if (
+            self._unanswered >= UNANSWERED_BYTES
+            or self._unanswered_casts >= UNANSWERED_CASTS
+            or self._door.full
+            or self._conversation.closing
+        ):
+            self._pause()
+
+    def _settled(self, arrival: Arrival) -> None:
+        """The spool has answered for these casts."""
+        self._unanswered -= arrival.size
+        self._unanswered_casts -= len(arrival.casts)
+        self._door.answered(arrival.size)
+        if self._gone:
+            return
+        self._answer()
+        if self._paused:
+            self.go_on()
+
+    def _answer(self) -> None:
+        """Write every answer that is known, up to the first that is not."""
+        owed, out = self._owed, []
+        while owed:
+            first = owed[0]
+            if isinstance(first, bytes):
+                out.append(first)
+            elif first.outcome:
+                out.append(self._door.answers.to(first.outcome))
+            else:
+                break
+            owed.popleft()
+        if out:
+            self._transport.write(b"".join(out))
+        if not owed and (self._leaving or self._conversation.closing):
+            self._transport.close()
+
+    def hush(self) -> None:
+        """Read no more, for good."""
+        self._pause()
+        self._hushed = True
+
+    def leave(self) -> None:
+        """Close once what is written has gone out."""
+        self._transport.close()
+
+    def _pause(self) -> None:
+        if not self._paused and not self._gone:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again, if nothing speaks against it."""
+        if not self._paused or self._gone or self._deaf or self._hushed or self._conversation.closing:
+            return
+        if self._unanswered >= UNANSWERED_BYTES or self._unanswered_casts >= UNANSWERED_CASTS:
+            return
+        if self._door.full:
+            self._door.wait(self)
+            return
+        self._paused = False
+        self._transport.resume_reading()
+
+
+def peer_uid(sock: socket.socket | None) -> int | None:
+    """The uid of the process at the other end of a unix socket, as the kernel knows it; None elsewhere."""
+    if sock is None or sock.family != socket.AF_UNIX:
+        return None
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(raw)[1]
+    return uid

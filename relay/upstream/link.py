@@ -1,0 +1,166 @@
+"""One connection to one job server: an asyncio shell around protocol.upstream.
+
+Life: connect, open (the server must answer a GET_STATUS before anything is submitted), then submit and read until it is
+lost or closed.  A loss is told once, with the reason and every submission that has no verdict: those are in doubt.
+
+Dropped on any doubt: what the protocol raises, a connection reset, and silence, that is `heartbeat_timeout` seconds in
+which the server owes an answer and neither a byte was read nor the send queue shrank.
+
+Never decides what to submit, and keeps no queue of its own: what may be outstanding is the forwarder's window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
+
+from relay.protocol.packets import ProtocolError
+from relay.protocol.upstream import Conversation, Job, News
+from relay.settings import Server, Upstream
+
+Token = TypeVar("Token")
+
+
+class Listener(Protocol[Token]):
+    """Who is told about a link; all in the event loop's thread."""
+
+    def opened(self, link: Link[Token]) -> None:
+        """Submissions may be sent."""
+
+    def told(self, link: Link[Token], news: News[Token]) -> None:
+        """The server said something about submissions."""
+
+    def lost(self, link: Link[Token], reason: str, doubtful: list[Token]) -> None:
+        """The link is gone, or never came to be."""
+
+
+class Link(asyncio.Protocol, Generic[Token]):
+    """See the module's contract; `start` begins to connect."""
+
+    def __init__(self, server: Server, settings: Upstream, listener: Listener[Token]) -> None:
+        self.server = server
+        self._settings = settings
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._conversation: Conversation[Token] = Conversation()
+        self._transport: asyncio.Transport | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._progress_at = 0.0
+        self._unsent = 0
+        self._over = False
+        self._reason = "the server closed the connection"
+
+    @property
+    def is_open(self) -> bool:
+        """True while submissions may be sent."""
+        return self._conversation.is_open and not self._over
+
+    def start(self) -> None:
+        """Connect; `opened` or `lost` follows."""
+        self._connecting = self._loop.create_task(self._connect())
+
+    def submit(self, jobs: Iterable[Job[Token]]) -> None:
+        """Send submissions, in order, as one write."""
+        assert self._transport is not None
+        if not self._conversation.waiting:
+            self._progress_at = self._loop.time()
+        self._transport.write(self._conversation.submit(jobs))
+
+    def close(self) -> None:
+        """End it on purpose; what has no verdict is told as lost."""
+        self._drop("closed by relay")
+
+    async def _connect(self) -> None:
+        try:
+            await asyncio.wait_for(
+                self._loop.create_connection(lambda: self, self.server.host, self.server.port),
+                self._settings.connect_timeout,
+            )
+        except TimeoutError:
+            self._end(f"no connection within {self._settings.connect_timeout:g} s")
+        except (OSError, UnicodeError) as error:
+            self._end(spoken(error))
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open the conversation."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._over:
+            transport.abort()
+            return
+        self._tune(transport.get_extra_info("socket"))
+        self._progress_at = self._loop.time()
+        transport.write(self._conversation.open())
+        self._tick()
+
+    def data_received(self, data: bytes) -> None:
+        """Read, and tell what was said."""
+        self._progress_at = self._loop.time()
+        try:
+            news = self._conversation.feed(data)
+        except ProtocolError as error:
+            self._drop(str(error))
+            return
+        if news.opened:
+            self._listener.opened(self)
+        if news.done or news.troubles:
+            self._listener.told(self, news)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer or the network ended it."""
+        if isinstance(exc, OSError):
+            self._reason = spoken(exc)
+        self._end(self._reason)
+
+    # -- the inside ------------------------------------------------------------------------------------------------
+
+    def _tune(self, sock: socket.socket) -> None:
+        # without NODELAY a request and its follow-up wait 40 ms for each other; the timeout ends silent networks
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._settings.heartbeat_timeout * 1000))
+
+    def _tick(self) -> None:
+        """Every heartbeat_interval: is there progress, and a heartbeat where nothing else is out."""
+        assert self._transport is not None
+        now, unsent = self._loop.time(), self._transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._progress_at = now
+        self._unsent = unsent
+        if not self._conversation.waiting:
+            self._progress_at = now
+            self._transport.write(self._conversation.heartbeat())
+        elif now - self._progress_at >= self._settings.heartbeat_timeout:
+            self._drop(f"silent for {now - self._progress_at:.0f} s")
+            return
+        self._timer = self._loop.call_later(self._settings.heartbeat_interval, self._tick)
+
+    def _drop(self, reason: str) -> None:
+        self._reason = reason
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._listener.lost(self, reason, self._conversation.outstanding())
+
+
+def spoken(error: Exception) -> str:
+    """An error of the network in a few words: `Connection refused`."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
+    return str(error) or type(error).__name__
