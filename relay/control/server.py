@@ -1,0 +1,214 @@
+"""The shell of the operator's door: a unix socket, h11, and the routes behind them.
+
+Promises: everything a peer may send is bounded: HEADER_LIMIT bytes of header, BODY_LIMIT of body, REQUEST_S
+for a whole request, MAX_CONNECTIONS at a time; a peer that reads slowly is waited for, up to WRITE_S without
+progress, and costs one piece of an answer.  A connection is kept for the next request.
+
+Never does: read the disk or decide what an answer is; `routes` does.
+
+When it fails: `start` raises SocketUnusable.  A request that cannot be read is answered 4xx and its
+connection closed; a bug in a route is logged with its traceback and answered 500; an answer that breaks off
+in the middle closes the connection before its end is marked, so that the reader knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import h11
+
+from relay import settings
+from relay.clock import Clock
+from relay.control.door import inode, open_door, peer_uid
+from relay.control.routes import Answer, Refused, Request, Routes
+from relay.errors import RelayError
+from relay.facts import Facts, Problem
+from relay.spool.spool import Spool
+
+log = logging.getLogger(__name__)
+
+HEADER_LIMIT = 16 * 1024
+BODY_LIMIT = 64 * 1024
+MAX_CONNECTIONS = 32
+#: seconds for a request to come whole, the wait for its first byte included
+REQUEST_S = 30.0
+#: seconds without a byte taken: a pager in front of which somebody reads may well pause
+WRITE_S = 600.0
+_READ_SIZE = 16 * 1024
+_JSON = "application/json"
+_JSON_LINES = "application/jsonl"
+
+
+class Control:
+    """The door; `start` opens it, `close` shuts it."""
+
+    def __init__(
+        self,
+        settings: settings.Control,
+        spool: Spool,
+        facts: Callable[[], Facts],
+        clock: Clock,
+        version: str,
+        problems: Callable[[], Sequence[Problem]],
+    ) -> None:
+        self._settings = settings
+        self._routes = Routes(spool, facts, clock, version, problems)
+        self._server: asyncio.Server | None = None
+        self._inode: int | None = None
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen; raises SocketUnusable."""
+        wanted = self._settings
+        listener = open_door(wanted.socket, wanted.socket_mode, wanted.socket_group, MAX_CONNECTIONS)
+        self._inode = inode(wanted.socket)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listener)
+
+    async def close(self) -> None:
+        """Stop listening, cut the connections, remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            if inode(self._settings.socket) == self._inode:
+                self._settings.socket.unlink(missing_ok=True)
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        self._routes.close()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = _Peer(reader, writer)
+        try:
+            if len(self._open) > MAX_CONNECTIONS:
+                await peer.refuse(Refused(503, "too_many_connections", f"There are {MAX_CONNECTIONS} already."))
+                return
+            while await self._exchange(peer):
+                pass
+        except RelayError as error:
+            log.warning("an answer on the control socket broke off: %s", error)
+        except (OSError, TimeoutError, h11.LocalProtocolError) as error:
+            log.debug("a connection to the control socket ended: %r", error)
+        finally:
+            writer.close()
+
+    async def _exchange(self, peer: _Peer) -> bool:
+        """One request and its answer; True when the connection is good for another."""
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                request = await peer.request()
+        except TimeoutError:
+            if peer.midway:
+                await peer.refuse(Refused(408, "too_slow", f"A request comes whole within {REQUEST_S:.0f} s."))
+            return False
+        except h11.RemoteProtocolError as error:
+            await peer.refuse(Refused(error.error_status_hint, "bad_request", f"{error}."))
+            return False
+        except Refused as refused:
+            await peer.refuse(refused)
+            return False
+        if request is None:
+            return False
+        try:
+            answer = await self._routes.answer(request)
+        except Refused as refused:
+            await peer.refuse(refused)
+        except Exception as error:  # a bug behind one request must not end the agent
+            log.exception("%s %s", request.method, request.path)
+            await peer.refuse(Refused(500, "internal_error", f"{type(error).__name__}: {error}; see the agent's log."))
+        else:
+            await peer.answer(answer)
+        return peer.next()
+
+
+class _Peer:
+    """One connection: requests in, answers out."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_LIMIT)
+        connection: socket.socket = writer.get_extra_info("socket")
+        self._uid = peer_uid(connection)
+
+    @property
+    def midway(self) -> bool:
+        """True while a request has begun and not ended."""
+        return self._http.their_state is not h11.IDLE or bool(self._http.trailing_data[0])
+
+    async def request(self) -> Request | None:
+        """The next request, its body read and dropped (no route takes one); None when the peer has gone."""
+        begun: h11.Request | None = None
+        body = 0
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                if self._http.they_are_waiting_for_100_continue:
+                    await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+                self._http.receive_data(await self._reader.read(_READ_SIZE))
+            elif isinstance(event, h11.Request):
+                begun = event
+            elif isinstance(event, h11.Data):
+                body += len(event.data)
+                if body > BODY_LIMIT:
+                    raise Refused(413, "body_too_large", f"A body is at most {BODY_LIMIT} bytes.")
+            elif isinstance(event, h11.EndOfMessage):
+                assert begun is not None
+                return _request(begun, self._uid)
+            else:
+                return None
+
+    async def answer(self, answer: Answer) -> None:
+        """An object at once, or lines as they come."""
+        if isinstance(answer, dict):
+            await self._whole(200, answer, [])
+            return
+        await self._send(h11.Response(status_code=200, headers=[("Content-Type", _JSON_LINES)]))
+        async with aclosing(answer) as pieces:
+            async for piece in pieces:
+                await self._send(h11.Data(data=piece))
+        await self._send(h11.EndOfMessage())
+
+    async def refuse(self, refused: Refused) -> None:
+        """An error, as JSON."""
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            await self._whole(refused.status, refused.body(), [("Allow", refused.allow)] if refused.allow else [])
+
+    def next(self) -> bool:
+        """Make ready for another request; False when there cannot be one."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    async def _whole(self, status: int, body: dict[str, Any], headers: list[tuple[str, str]]) -> None:
+        data = json.dumps(body).encode() + b"\n"
+        headers += [("Content-Type", _JSON), ("Content-Length", str(len(data)))]
+        await self._send(h11.Response(status_code=status, headers=headers), h11.Data(data=data), h11.EndOfMessage())
+
+    async def _send(self, *events: h11.Event) -> None:
+        for event in events:
+            data = self._http.send(event)
+            if data:
+                self._writer.write(data)
+        async with asyncio.timeout(WRITE_S):
+            await self._writer.drain()
+
+
+def _request(begun: h11.Request, uid: int) -> Request:
+    target = urlsplit(begun.target.decode("ascii", "replace"))
+    try:
+        query = parse_qsl(target.query, keep_blank_values=True, max_num_fields=32)
+    except ValueError as error:
+        raise Refused(400, "bad_request", f"{error}.") from None
+    return Request(begun.method.decode("ascii"), unquote(target.path), query, uid)

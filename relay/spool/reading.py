@@ -1,0 +1,251 @@
+"""Reading a spool beside its writer: the backlog cast by cast, and the counts; the agent may be up or down.
+
+Promises: the database is opened with `mode=ro`, never as immutable, so that what is read is what was
+committed.  Every statement is short (SLICE casts at most, fetched whole) and stands in a transaction of its
+own: a reader that pauses, however long, pins no WAL.  The order is that of the ids, which is the order of
+acceptance.  A cast retired between two slices is not listed; none is listed twice.
+
+Never does: write, take the lock, or wait for the writer (in WAL mode nobody has to).
+
+When it fails: SpoolMissing where there is no spool, SpoolForbidden where this user may not read it,
+SpoolUnusable for a file that is none of ours, a newer format, or an error of the disk's.  Even a reader needs
+write permission to the directory, because SQLite keeps the index of the WAL in a file there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from relay.errors import SpoolUnusable
+from relay.spool import schema
+from relay.spool import statements as sql
+from relay.spool.transitions import Counts
+
+#: casts that one statement looks at
+SLICE = 500
+#: up to so many lanes a listing by function walks each lane's own index; beyond it walks the casts
+LANES_WALKED = 16
+
+#: what a cast of the backlog shows, in this order
+COLUMNS = (
+    "id",
+    "function",
+    "unique",
+    "priority",
+    "state",
+    "bytes",
+    "age_seconds",
+    "attempts",
+    "failures",
+    "due_seconds",
+    "last_error",
+    "uid",
+)
+#: states a cast on disk can be listed by
+STATES = ("ready", "deferred", "held", "dead")
+
+_LANES_LIKE = "SELECT number FROM lanes WHERE CAST(function AS TEXT) GLOB :function"
+_FROM_LANE = "SELECT id FROM (SELECT id FROM casts WHERE lane = {} AND id > :after ORDER BY id LIMIT :slice)"
+_FROM_FATES = "SELECT id FROM fates WHERE id > :after AND state = :state ORDER BY id LIMIT :slice"
+_FROM_CASTS = "SELECT id FROM casts WHERE id > :after ORDER BY id LIMIT :slice"
+#: the condition that each field of a filter stands for
+_CONDITIONS = {
+    "function": "CAST(function AS TEXT) GLOB :function",
+    "state": "state = :state",
+    "older_than": "accepted_at <= :now - :older_than * 1000000",
+    "newer_than": "accepted_at >= :now - :newer_than * 1000000",
+    "uid": "uid = :uid",
+    "error": "instr(lower(last_error), lower(:error)) > 0",
+}
+_OLDEST = (
+    "SELECT casts.id, casts.accepted_at FROM casts LEFT JOIN fates ON fates.id = casts.id"
+    " WHERE casts.id >= ? AND coalesce(fates.state, 'deferred') = 'deferred' ORDER BY casts.id LIMIT 1"
+)
+
+
+class SpoolMissing(SpoolUnusable):
+    """There is no spool where it was looked for."""
+
+
+class SpoolForbidden(SpoolUnusable):
+    """This user may not read the spool (77)."""
+
+    exit_code = os.EX_NOPERM
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which casts: all conditions that are given hold.  Every verb that selects casts takes one.
+
+    `function` is a glob, `error` a part of the last error, whatever its case; ages are in seconds.
+    """
+
+    function: str | None = None
+    state: str | None = None
+    older_than: float | None = None
+    newer_than: float | None = None
+    uid: int | None = None
+    error: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The conditions there are, by name."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+
+class Oldest(NamedTuple):
+    """A cast, and when it was accepted (microseconds since the epoch)."""
+
+    id: int
+    accepted_at: int
+
+
+class Totals(NamedTuple):
+    """What a spool says of itself while nobody writes it."""
+
+    counts: Counts
+    draining: bool
+    oldest: Oldest | None
+    bytes_on_disk: int
+
+
+def backlog(path: Path, wanted: Filter, limit: int | None, now: int) -> Generator[dict[str, Any], None, None]:
+    """The casts that `wanted` selects, oldest first, each a dict of COLUMNS; ages are seen from `now` (us)."""
+    from sqlite_utils import Database
+
+    parameters = {**wanted.given(), "now": now, "slice": SLICE}
+    with closing(_connect(path)) as conn:
+        try:
+            database = Database(conn, execute_plugins=False)
+            source = _source(database, wanted)
+            left = limit
+            for ids in _slices(database, source, parameters):
+                if left == 0:
+                    return
+                for row in _rows(database, ids, parameters, left):
+                    yield _shown(row, now)
+                    left = None if left is None else left - 1
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{path}: {error}") from None
+
+
+def counts(path: Path) -> Totals:
+    """The sums over all lanes, and the rest of what `status` says with the agent down."""
+    with closing(_connect(path)) as conn:
+        try:
+            total = Counts()
+            for _, _, _, *values in conn.execute(sql.LANES).fetchall():
+                total.add(Counts(values))
+            draining = conn.execute(sql.GET_META, ("draining",)).fetchone()
+            found = conn.execute(_OLDEST, (0,)).fetchone()
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{path}: {error}") from None
+    on_disk = sum(os.stat(f"{path}{end}").st_size for end in ("", "-wal") if Path(f"{path}{end}").exists())
+    return Totals(total, bool(draining and draining[0]), Oldest(*found) if found else None, on_disk)
+
+
+def oldest(path: Path, from_id: int) -> Oldest | None:
+    """The oldest cast that is ready, deferred or in flight, among those with an id of `from_id` or more."""
+    with closing(_connect(path)) as conn:
+        try:
+            found = conn.execute(_OLDEST, (from_id,)).fetchone()
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{path}: {error}") from None
+    return Oldest(*found) if found else None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open for reading, and make sure that it is a spool of a format we know."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        raise SpoolMissing(f"there is no spool at {path}") from None
+    except PermissionError:
+        raise SpoolForbidden(f"{path}: this user may not read the spool") from None
+    except OSError as error:
+        raise SpoolUnusable(f"{path}: {error.strerror}") from None
+    if not os.access(path, os.R_OK):
+        raise SpoolForbidden(f"{path}: this user may not read the spool")
+    conn: sqlite3.Connection | None = None
+    try:
+        # a generator may be carried on by another thread than began it, though never by two at once
+        conn = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=5, check_same_thread=False
+        )
+        found = schema.version(conn)
+        if not found or conn.execute("SELECT count(*) FROM sqlite_master WHERE name = 'backlog'").fetchone()[0] != 1:
+            raise SpoolUnusable(f"{path} is none of relay's spools")
+        if found > schema.VERSION:
+            raise SpoolUnusable(f"{path} has format {found}, made by a newer relay; this one knows {schema.VERSION}")
+    except BaseException as error:
+        if conn is not None:
+            conn.close()
+        if not isinstance(error, sqlite3.Error):
+            raise
+        raise _explained(path, error) from None
+    return conn
+
+
+def _explained(path: Path, error: sqlite3.Error) -> SpoolUnusable:
+    """What an operator can do about an error that SQLite words in its own way."""
+    if isinstance(error, sqlite3.OperationalError) and not os.access(path.parent, os.W_OK):
+        return SpoolForbidden(
+            f"{path}: {error}; reading a spool needs write permission to {path.parent} (run it as the agent's user)"
+        )
+    return SpoolUnusable(f"{path}: {error}")
+
+
+def _source(database: Any, wanted: Filter) -> str:
+    """The statement for the next ids to look at; a rare function or state is found without a scan."""
+    if wanted.state in ("deferred", "held", "dead"):
+        return _FROM_FATES
+    if wanted.function is None:
+        return _FROM_CASTS
+    lanes = [row["number"] for row in database.query(_LANES_LIKE, {"function": wanted.function})]
+    if len(lanes) > LANES_WALKED:
+        return _FROM_CASTS
+    parts = [_FROM_LANE.format(lane) for lane in lanes] or ["SELECT id FROM casts WHERE 0"]
+    return f"{' UNION ALL '.join(parts)} ORDER BY id LIMIT :slice"
+
+
+def _slices(database: Any, source: str, parameters: dict[str, Any]) -> Iterator[Sequence[int]]:
+    after = 0
+    while True:
+        ids = [row["id"] for row in database.query(source, {**parameters, "after": after})]
+        if not ids:
+            return
+        yield ids
+        after = ids[-1]
+
+
+def _rows(database: Any, ids: Sequence[int], parameters: dict[str, Any], left: int | None) -> list[dict[str, Any]]:
+    """The rows of these ids that the filter lets through, fetched whole."""
+    conditions = [f"id IN ({','.join(map(str, ids))})"]
+    conditions += [condition for name, condition in _CONDITIONS.items() if name in parameters]
+    limit = SLICE if left is None else min(left, SLICE)
+    statement = f"SELECT * FROM backlog WHERE {' AND '.join(conditions)} ORDER BY id LIMIT {limit}"
+    return list(database.query(statement, parameters))
+
+
+def _shown(row: dict[str, Any], now: int) -> dict[str, Any]:
+    """A row of the view as it is shown: COLUMNS, in text and seconds."""
+    due = row["due_at"] if row["state"] == "deferred" else None
+    shown = {
+        **row,
+        "function": _text(row["function"]),
+        "unique": _text(row["unique"] or b""),
+        "age_seconds": max(0, now - row["accepted_at"]) / 1e6,
+        "due_seconds": None if due is None else max(0, due - now) / 1e6,
+        "last_error": row["last_error"] or "",
+    }
+    return {name: shown[name] for name in COLUMNS}
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
