@@ -75,15 +75,19 @@ class Link(asyncio.Protocol, Generic[Token]):
         self._drop("closed by relay")
 
     async def _connect(self) -> None:
+        reason = None
         try:
             await asyncio.wait_for(
                 self._loop.create_connection(lambda: self, self.server.host, self.server.port),
                 self._settings.connect_timeout,
             )
         except TimeoutError:
-            self._end(f"no connection within {self._settings.connect_timeout:g} s")
+            reason = f"no connection within {self._settings.connect_timeout:g} s"
         except (OSError, UnicodeError) as error:
-            self._end(spoken(error))
+            reason = spoken(error)
+        # told outside the handlers: what is logged while an exception is in the air carries its traceback's last line
+        if reason is not None:
+            self._end(reason)
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
