@@ -1,0 +1,93 @@
+"""`backlog`: the casts in the spool, oldest first, as many as a filter selects; with the agent down too.
+
+A cast that is in flight is listed in the state it was taken from, because that is what the disk says.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from relay.cli import formats, offline
+from relay.cli.arguments import count, duration
+from relay.cli.ask import Agent
+from relay.cli.exits import DONE, NotRunning
+
+if TYPE_CHECKING:
+    from relay.cli.arguments import Verbs
+
+# those of relay.spool.reading, where they are defined (a test compares): importing it costs what SQLite costs
+COLUMNS = (
+    "id",
+    "function",
+    "unique",
+    "priority",
+    "state",
+    "bytes",
+    "age_seconds",
+    "attempts",
+    "failures",
+    "due_seconds",
+    "last_error",
+    "uid",
+)
+STATES = ("ready", "deferred", "held", "dead")
+#: what a filter is made of, by the names it has on the control socket
+FILTERS = ("function", "state", "older_than", "newer_than", "uid", "error")
+
+
+def add(verbs: Verbs) -> None:
+    """The verb on the command line."""
+    parser = verbs.add_parser("backlog", help="the casts in the spool, oldest first", description=__doc__)
+    add_filters(parser)
+    formats.add_arguments(parser, rows=True)
+    parser.set_defaults(run=run)
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """The options that select casts."""
+    group = parser.add_argument_group("which casts (all that is given holds)")
+    group.add_argument("--function", metavar="GLOB", help="of a function that matches")
+    group.add_argument("--state", choices=STATES)
+    group.add_argument("--older-than", type=duration, metavar="TIME", help="accepted longer ago (30s, 5m, 2h, 1d)")
+    group.add_argument("--newer-than", type=duration, metavar="TIME", help="accepted since")
+    group.add_argument("--uid", type=count, help="handed over by this user")
+    group.add_argument("--error", metavar="TEXT", help="whose last error contains this, whatever its case")
+    group.add_argument("--limit", type=count, metavar="N", help="the oldest N of them")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print them."""
+    wanted = {name: getattr(options, name) for name in FILTERS if getattr(options, name) is not None}
+    limit = options.limit
+    if limit is None and options.format in ("table", "yaml") and not options.sort_column:
+        # one more than is shown, so that it can be said that there are more
+        limit = formats.MOST_ROWS + 1
+    formats.show_rows(options, COLUMNS, _casts(options, wanted, limit))
+    return DONE
+
+
+def _casts(options: argparse.Namespace, wanted: dict[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:
+    query = wanted if limit is None else {**wanted, "limit": limit}
+    casts = Agent(options.places.control).lines("/v1/casts", query)
+    try:
+        # an agent that is not there is known at the first cast; one that ends later is an error
+        first = list(islice(casts, 1))
+    except NotRunning as agent:
+        return _from_disk(options, wanted, limit, agent)
+    return chain(first, casts)
+
+
+def _from_disk(
+    options: argparse.Namespace, wanted: dict[str, Any], limit: int | None, agent: NotRunning
+) -> Iterator[dict[str, Any]]:
+    from relay.clock import wall_us
+    from relay.spool import reading
+
+    with offline.instead_of(agent):
+        casts = reading.backlog(options.places.spool, reading.Filter(**wanted), limit, wall_us())
+        first = list(islice(casts, 1))
+        offline.say(agent)
+        yield from chain(first, casts)

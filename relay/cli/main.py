@@ -1,0 +1,58 @@
+"""relay-cli: finds the verb, runs it, and turns how it ended into an exit code.
+
+Promises: whatever a verb could not do is one line on stderr and a code of `exits`; an interrupt and a reader
+that has gone end it quietly.  Never does: import what only another verb needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import relay
+from relay.cli import backlog, cast, drain, resume, status
+from relay.cli.exits import INTERRUPTED, NOBODY_READS, Failed
+from relay.cli.places import Places
+
+VERBS = (status, backlog, cast, drain, resume)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="relay-cli", description="Look into a relay-agent, hand casts to it, and drain it.", allow_abbrev=False
+    )
+    top.add_argument("--version", action="version", version=f"relay-cli {relay.__version__}")
+    top.add_argument(
+        "--config-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the agent's configuration (/etc/relay/relay.conf); repeatable",
+    )
+    top.add_argument("--control", metavar="PATH", help="the control socket, in the place of [control] socket")
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        verb.add(verbs)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code, or exits 2 with the usage."""
+    options = parser().parse_args(argv)
+    options.places = Places(options.config_file, options.control)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except Failed as failed:
+        print(f"relay-cli: {failed}", file=sys.stderr)
+        return failed.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # what is still buffered must not be tried once more at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
+    return code
