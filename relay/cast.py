@@ -37,6 +37,13 @@ COLUMNS = ("id", "lane", "accepted_at", "not_before", "uid", "digest", "unique",
 Row: TypeAlias = tuple[int, int, int, int | None, int | None, int | None, bytes | None, int, bytes]
 
 
+#: The columns that a cast without a unique fills; the others are NULL.
+SHORT_COLUMNS = ("id", "lane", "accepted_at", "uid", "crc", "payload")
+
+#: (id, unique or None, payload): what is remembered of a cast while it waits in memory or is in flight
+Waiting: TypeAlias = tuple[int, bytes | None, bytes]
+
+
 class LaneName(NamedTuple):
     """A lane as the spool numbers it: one function at one priority.
 
@@ -55,7 +62,7 @@ class Arrival:
     `settled(self)` in the event loop's thread, after COMMIT returned or after the batch was refused.
     """
 
-    __slots__ = ("casts", "outcome", "settled", "size", "uid")
+    __slots__ = ("casts", "first_id", "outcome", "prepared", "settled", "size", "uid")
 
     def __init__(
         self,
@@ -68,6 +75,10 @@ class Arrival:
         self.settled = settled
         #: payload bytes, for whoever bounds what waits
         self.size = sum([len(cast[2]) for cast in casts])
+        #: the id of the first cast, should it be accepted; the others' follow
+        self.first_id = 0
+        #: what the spool could do for it before the writer's turn
+        self.prepared: Prepared | None = None
         #: for each cast, in order: its id, or the code of its refusal
         self.outcome: Sequence[int | str] = ()
 
@@ -75,10 +86,28 @@ class Arrival:
         return f"<Arrival of {len(self.casts)} casts, {self.size} bytes, uid {self.uid}>"
 
 
-class Taken(NamedTuple):
-    """A cast read back from disk for an attempt: its row, and what its fate says of earlier attempts."""
+class Prepared:
+    """An arrival made ready for the writer, in the event loop's thread, while the writer waits for the disk.
 
-    row: Row
+    `values` are the columns of all its casts in one flat list: SHORT_COLUMNS, or COLUMNS when `keys` is not empty.
+    `fresh` are the casts as (lane, casts in order) for each run of one lane; `keys` are the (function, unique) of those
+    with a unique, and `digests` and `ids` theirs.
+    """
+
+    __slots__ = ("digests", "fresh", "ids", "keys", "values")
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+        self.fresh: list[tuple[int, list[Waiting]]] = []
+        self.keys: list[tuple[bytes, bytes]] = []
+        self.digests: list[int] = []
+        self.ids: list[int] = []
+
+
+class Taken(NamedTuple):
+    """A cast read back from disk for an attempt, and what its fate says of earlier attempts."""
+
+    cast: Waiting
     attempts: int
     failures: int
     #: True when the cast has a fate of state deferred, so that the counts know where it was taken from
@@ -99,9 +128,10 @@ def seed(lane: int, accepted_at: int, not_before: int | None, uid: int | None) -
 def checksum(seed_: int, id_: int, digest: int | None, unique: bytes | None, payload: bytes) -> int:
     """The CRC-32 over every stored column of a cast.
 
-    SQLite notices few bit flips in the content of a row (38 of 400, measured); this one notices each.
+    SQLite notices few bit flips in the content of a row (38 of 400, measured); this one notices each.  The id goes in
+    by exclusive or, folded to 32 bits: a start value of a CRC that differs makes a CRC that differs.
     """
-    crc = zlib.crc32(id_.to_bytes(8, "little"), seed_)
+    crc = seed_ ^ ((id_ ^ id_ >> 32) & 0xFFFFFFFF)
     if unique is not None and digest is not None:
         crc = zlib.crc32(unique, zlib.crc32(_DIGEST(digest), crc))
     return zlib.crc32(payload, crc)

@@ -39,7 +39,7 @@ REPORT_S = 10.0
 FAREWELL_S = 2.0
 #: seconds after which a thread that wants the interpreter's lock gets it: the writer, back from the disk, must not wait
 #: the usual 5 ms for the loop to finish a read
-SWITCH_S = 0.0005
+SWITCH_S = 0.0001
 
 
 class Service:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from relay.cast import LaneName, Row, Taken
+from relay.cast import LaneName, Taken, Waiting
 from relay.forwarder.window import FunctionWindow
 
 #: what a cast in memory costs beside its payload, in bytes, when memory is counted
@@ -25,12 +25,12 @@ class Flight:
     `attempts` and `failures` are those of its fate; `doubts` are sends since that ended without a verdict.
     """
 
-    __slots__ = ("attempts", "began_at", "began_us", "buffered", "deferred", "doubts", "failures", "row", "size", "track")
+    __slots__ = ("attempts", "began_at", "began_us", "buffered", "deferred", "cast", "doubts", "failures", "size", "track")
 
-    def __init__(self, row: Row, track: Track, attempts: int, failures: int, deferred: bool) -> None:
-        self.row = row
+    def __init__(self, cast: Waiting, track: Track, attempts: int, failures: int, deferred: bool) -> None:
+        self.cast = cast
         self.track = track
-        self.size = len(row[8])
+        self.size = len(cast[2])
         self.attempts = attempts
         self.failures = failures
         self.deferred = deferred
@@ -41,7 +41,7 @@ class Flight:
         self.began_us = 0
 
     def __repr__(self) -> str:
-        return f"<Flight of cast {self.row[0]}, attempt {self.attempts + self.doubts + 1}>"
+        return f"<Flight of cast {self.cast[0]}, attempt {self.attempts + self.doubts + 1}>"
 
 
 class Track:
@@ -69,7 +69,7 @@ class Track:
         #: in doubt: to be sent again, oldest first
         self.again: deque[Flight] = deque()
         #: new casts in the order of ids, up to `cursor`; `more` when there are others behind it on disk
-        self.fresh: deque[Row] = deque()
+        self.fresh: deque[Waiting] = deque()
         self.cursor = 0
         self.more = False
         self.taking = False
@@ -88,14 +88,14 @@ class Track:
         """Casts that could be sent from memory."""
         return len(self.again) + len(self.fresh) + len(self.due)
 
-    def offer(self, rows: list[Row], room: int) -> int:
-        """Fresh rows from a COMMIT: keep the first `room`, leave the rest on disk; how many were kept."""
+    def offer(self, casts: list[Waiting], room: int) -> int:
+        """Fresh casts from a COMMIT: keep the first `room`, leave the rest on disk; how many were kept."""
         if self.more or self.taking:
             return 0
-        if rows[0][0] <= self.cursor:
-            rows = [row for row in rows if row[0] > self.cursor]
-        kept = rows[:room] if room > 0 else []
-        if len(kept) < len(rows):
+        if casts[0][0] <= self.cursor:
+            casts = [cast for cast in casts if cast[0] > self.cursor]
+        kept = casts[:room] if room > 0 else []
+        if len(kept) < len(casts):
             self.more = True
         if kept:
             self.fresh += kept
@@ -120,8 +120,8 @@ class Track:
             self.new_turn = not self.new_turn
         return out
 
-    def _revived(self, taken: Taken) -> tuple[Row, Track, int, int, bool]:
-        return taken.row, self, taken.attempts, taken.failures, taken.deferred
+    def _revived(self, taken: Taken) -> tuple[Waiting, Track, int, int, bool]:
+        return taken.cast, self, taken.attempts, taken.failures, taken.deferred
 
 
 class Lane:

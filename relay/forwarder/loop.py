@@ -25,17 +25,18 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from random import Random
 
-from relay.cast import LaneName, Row
+from relay.cast import LaneName, Waiting
 from relay.clock import Clock, spell
 from relay.facts import Facts, LaneFacts, UpstreamFacts
 from relay.forwarder.lanes import OVERHEAD, Flight, Lane, Track
 from relay.forwarder.schedule import Schedule
 from relay.protocol.upstream import News
 from relay.settings import Forwarder as Limits
-from relay.settings import Server, Upstream
+from relay.settings import Upstream
 from relay.spool.committer import Committed
 from relay.spool.spool import Spool
-from relay.spool.transitions import Attempt, Done, Setback, Took, is_message_id
+from relay.spool.preparing import is_message_id
+from relay.spool.transitions import Attempt, Done, Setback, Took
 from relay.upstream.backoff import Backoff
 from relay.upstream.health import Condition, Event, Health
 from relay.upstream.link import Link
@@ -172,8 +173,8 @@ class Forwarder:
         now, wall = self._clock.monotonic(), self._clock.wall()
         for number, due_at in changes.due.items():
             self._due_in(self._track(self._spool.name(number)), (due_at - wall) / 1e6)
-        for number, rows in changes.fresh.items():
-            self._offer(self._track(self._spool.name(number)), rows, now)
+        for number, fresh in changes.fresh.items():
+            self._offer(self._track(self._spool.name(number)), fresh, now)
         self._pump()
 
     # -- casts into memory -----------------------------------------------------------------------------------------
@@ -187,11 +188,14 @@ class Forwarder:
             track = self._tracks[name.number] = lane.track(name)
         return track
 
-    def _offer(self, track: Track, rows: list[Row], now: float) -> None:
+    def _offer(self, track: Track, fresh: list[Waiting], now: float) -> None:
         room = self._room(track.lane)
-        kept = track.offer(rows, room)
+        if track.lane.window.moving:
+            # what is fresh need not be read back: as much as the memory for all lanes holds
+            room = max(room, (BUFFER_BYTES - self._buffered) // (OVERHEAD + len(fresh[0][2])))
+        kept = track.offer(fresh, room)
         if kept:
-            self._buffered += OVERHEAD * kept + sum([len(row[8]) for row in rows[:kept]])
+            self._buffered += OVERHEAD * kept + sum([len(cast[2]) for cast in fresh[:kept]])
             self._schedule.enter(track.lane, now)
         elif not track.waiting:
             self._want(track)
@@ -245,7 +249,7 @@ class Forwarder:
         else:
             track.cursor = max(track.cursor, took.last_id)
             track.more = not took.exhausted
-            track.fresh.extend([taken.row for taken in took.casts])
+            track.fresh.extend([taken.cast for taken in took.casts])
         self._enter(track, took)
 
     def _took_due(self, track: Track, took: Took) -> None:
@@ -262,7 +266,7 @@ class Forwarder:
         self._enter(track, took)
 
     def _enter(self, track: Track, took: Took) -> None:
-        self._buffered += sum([OVERHEAD + len(taken.row[8]) for taken in took.casts])
+        self._buffered += sum([OVERHEAD + len(taken.cast[2]) for taken in took.casts])
         self._schedule.enter(track.lane, self._clock.monotonic())
         self._pump()
 
@@ -295,14 +299,13 @@ class Forwarder:
         identity, jobs = self._spool.identity, []
         for flight in flights:
             number += 1
-            row, name = flight.row, flight.track.name
+            (id_, unique, payload), name = flight.cast, flight.track.name
             flight.began_at, flight.began_us = now, wall
-            unique = row[6]
             if unique is not None and is_message_id(unique):
                 wire = b"%b.%b-%d" % (unique, mark, number)
             else:
-                wire = b"%b-%d.%b-%d" % (identity.spool_id(row[0]), row[0], mark, number)
-            jobs.append((flight, name.function, wire, row[8], name.priority))
+                wire = b"%b-%d.%b-%d" % (identity.spool_id(id_), id_, mark, number)
+            jobs.append((flight, name.function, wire, payload, name.priority))
             if flight.deferred:
                 self._in_flight_deferred += 1
             else:
@@ -380,7 +383,7 @@ class Forwarder:
 
     def _give_back(self, doubtful: Iterable[Flight]) -> None:
         """In doubt: ready again at once, in the order of ids, before anything else of their lane."""
-        for flight in sorted(doubtful, key=lambda flight: flight.row[0], reverse=True):
+        for flight in sorted(doubtful, key=lambda flight: flight.cast[0], reverse=True):
             flight.doubts += 1
             flight.track.again.appendleft(flight)
             self._landed(flight)
@@ -408,7 +411,7 @@ class Forwarder:
         sums: dict[Lane, list[int]] = {}
         for flight in flights:
             track = flight.track
-            done.append((flight.row[0], track.name.number, flight.size, flight.deferred, flight.doubts))
+            done.append((flight.cast[0], track.name.number, flight.size, flight.deferred, flight.doubts))
             found = sums.get(track.lane)
             if found is None:
                 sums[track.lane] = [1, flight.size]
@@ -455,7 +458,7 @@ class Forwarder:
         took = round((now - flight.began_at) * 1e6)
         log_entry = Attempt(attempts, flight.began_us, took, str(link.server), what.reason, what.text)
         return Setback(
-            flight.row[0],
+            flight.cast[0],
             flight.track.name.number,
             flight.deferred,
             due_at,
@@ -489,7 +492,7 @@ class Forwarder:
             return
         log.warning(
             "cast %d of %s: attempt %d at %s came to %s (%s) after %s; %s%s",
-            flight.row[0],
+            flight.cast[0],
             lane.function.decode(),
             flight.attempts + flight.doubts + 1,
             link.server,

@@ -20,6 +20,7 @@ from relay.clock import Clock
 from relay.settings import Spool as Limits
 from relay.spool.committer import Committed, Committer
 from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
+from relay.spool.preparing import prepare
 from relay.spool.transitions import Counts, Done, Setback, Took, Transitions
 
 #: deferred casts that one transaction makes due
@@ -35,9 +36,12 @@ class Spool:
         self._path = limits.path
         self._limits = limits
         self._opened = open_spool(limits.path, clock.wall() / 1e6, machine_id(), lock_wait_s)
-        self._transitions = Transitions(self._opened.conn, self._opened.identity.next_id)
+        self._next_id = self._opened.identity.next_id
+        self._transitions = Transitions(self._opened.conn)
         #: counts by lane
         self.counts: dict[LaneName, Counts] = self._transitions.load()
+        #: the lanes that stand on disk, by function and priority
+        self._numbers = {(name.function, name.priority): name.number for name in self.counts}
         self.draining = self._opened.draining
         self.on_committed: Callable[[Committed], None] = lambda committed: None
         self.on_made_due: Callable[[], None] = lambda: None
@@ -94,6 +98,9 @@ class Spool:
 
     def append(self, arrival: Arrival) -> None:
         """Write these casts; `arrival.settled` is called once they are on disk or refused."""
+        arrival.first_id = self._next_id
+        self._next_id += len(arrival.casts)
+        arrival.prepared = prepare(arrival, self._clock.wall(), self._numbers)
         self._writer.append(arrival)
 
     def store(self, done: Sequence[Done], setbacks: Sequence[Setback]) -> None:
@@ -143,7 +150,11 @@ class Spool:
 
     def _told(self, committed: Committed) -> None:
         for number, change in committed.changes.counts.items():
-            self.counts.setdefault(self._transitions.name(number), Counts()).add(change)
+            name = self._transitions.name(number)
+            if name not in self.counts:
+                self.counts[name] = Counts()
+                self._numbers[name.function, name.priority] = number
+            self.counts[name].add(change)
         self.on_committed(committed)
         for arrival in committed.arrivals:
             arrival.settled(arrival)

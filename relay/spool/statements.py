@@ -6,7 +6,7 @@ carry many rows because SQLite then works outside the interpreter's lock for all
 
 from __future__ import annotations
 
-from relay.cast import COLUMNS
+from relay.cast import COLUMNS, SHORT_COLUMNS
 from relay.spool.schema import COUNTS
 
 #: rows a statement
@@ -18,6 +18,9 @@ _CAST = ",".join(f'casts."{name}"' for name in COLUMNS)
 
 #: insert n casts
 INSERT_CASTS = {n: f"INSERT INTO casts ({_NAMES}) VALUES " + ",".join([_ROW] * n) for n in CHUNKS}
+#: insert n casts without uniques
+_SHORT_ROW = "(" + ",".join("?" * len(SHORT_COLUMNS)) + ")"
+INSERT_SHORT = {n: f"INSERT INTO casts ({','.join(SHORT_COLUMNS)}) VALUES " + ",".join([_SHORT_ROW] * n) for n in CHUNKS}
 #: which of n digests belong to casts that live, oldest first
 FIND_TWINS = {
     n: "SELECT casts.id, casts.lane, casts.\"unique\" FROM casts LEFT JOIN fates ON fates.id = casts.id"

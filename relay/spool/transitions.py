@@ -2,8 +2,7 @@
 
 Synchronous, in the writer's thread, inside a transaction that the committer begins and ends.  What a transaction
 changed is collected in `Changes`; nothing of it may be told to anybody before COMMIT returned.  After a ROLLBACK the
-committer calls `forget`, and the memory kept here is again what the disk says (ids that were given out stay given out:
-they never come back).
+committer calls `forget`, and the memory kept here is again what the disk says.
 
 Moves of a cast are those of `lifecycle`; the names of its states on disk come from there.  Raises sqlite3.Error as
 SQLite does; never swallows one.
@@ -11,26 +10,24 @@ SQLite does; never swallows one.
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from itertools import chain
 from typing import NamedTuple, TypeAlias
 
-from relay.cast import Arrival, LaneName, Row, Submission, Taken, checksum, seed, sound
+from relay.cast import COLUMNS, SHORT_COLUMNS, Arrival, LaneName, Row, Taken, Waiting, checksum, seed, sound
 from relay.lifecycle import Event, State, after
 from relay.spool import statements as sql
+from relay.spool.preparing import digest, kept_unique
 from relay.spool.schema import COUNTS
 
 _DEFERRED = after(State.IN_FLIGHT, Event.FAIL)
 _DEAD = after(State.IN_FLIGHT, Event.EXHAUST)
-assert after(State.IN_FLIGHT, Event.REFUSE) is _DEAD and after(State.READY, Event.DAMAGE) is _DEAD
+assert after(State.IN_FLIGHT, Event.REFUSE) is _DEAD
+assert after(State.READY, Event.DAMAGE) is _DEAD
 
 #: attempts kept of a cast that does not go well
 ATTEMPTS_KEPT = 10
-_MESSAGE_ID_FORM = re.compile(rb"[0-9a-f]{32}\Z").match
 
 
 class Counts:
@@ -128,7 +125,7 @@ class Changes:
 
     counts: dict[int, Counts] = field(default_factory=dict)
     last_ids: dict[int, int] = field(default_factory=dict)
-    fresh: dict[int, list[Row]] = field(default_factory=dict)
+    fresh: dict[int, list[Waiting]] = field(default_factory=dict)
     #: lane -> (from ready, from deferred)
     ended: dict[int, tuple[int, int]] = field(default_factory=dict)
     #: lane -> when the first of the casts it deferred is due (us)
@@ -144,24 +141,6 @@ class Changes:
         return found
 
 
-def digest(function: bytes, unique: bytes) -> int:
-    """64 bits to find a unique by, signed.
-
-    Of a message id these are its first 64 bits, so that ids made in the order of time (UUIDv7) go to the end of the
-    index; of anything else a hash.  Casts found by it are compared in full.
-    """
-    if is_message_id(unique):
-        number = int(unique[:16], 16)
-    else:
-        number = int.from_bytes(blake2b(function + b"\0" + unique, digest_size=8).digest(), "big")
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def is_message_id(unique: bytes) -> bool:
-    """32 lower-case hex digits: the caller's own name for a message, and so its idempotency key."""
-    return _MESSAGE_ID_FORM(unique) is not None
-
-
 def pieces(n: int) -> Iterable[tuple[int, int]]:
     """Cut n rows into (start, rows) for the statements there are."""
     start = 0
@@ -172,12 +151,10 @@ def pieces(n: int) -> Iterable[tuple[int, int]]:
 
 
 class Transitions:
-    """The spool's state in memory (lanes, next id, draining) and the moves of casts, on `conn`."""
+    """The spool's lanes in memory and the moves of casts, on `conn`."""
 
-    def __init__(self, conn: sqlite3.Connection, next_id: int) -> None:
-        self._conn = conn
+    def __init__(self, conn: sqlite3.Connection) -> None:
         self._execute = conn.execute
-        self._next_id = next_id
         self._lanes: dict[tuple[bytes, int], int] = {}
         self._names: dict[int, LaneName] = {}
         #: lanes that this transaction made
@@ -241,18 +218,31 @@ class Transitions:
         ones with `size` bytes have room, and what is beyond gets `spool_full`.  A cast whose unique belongs to a living
         one gets that one's id, whether or not there is room.
         """
-        named = any([cast[1] for arrival in arrivals for cast in arrival.casts])
-        twins = self._twins(arrivals) if named else {}
-        rows: list[Row] = []
+        twins = self._twins(arrivals)
+        short: list[object] = []
+        full: list[object] = []
         for arrival in arrivals:
-            if named or closed is not None or len(arrival.casts) > casts or arrival.size > size:
-                casts, size = self._add_each(arrival, now, closed, casts, size, rows, twins)
-            else:
+            made = arrival.prepared
+            fits = closed is None and len(arrival.casts) <= casts and arrival.size <= size
+            if made is not None and fits and twins.keys().isdisjoint(made.keys) and _distinct(made.keys):
                 casts -= len(arrival.casts)
                 size -= arrival.size
-                self._add_all(arrival, now, rows)
-        for start, count in pieces(len(rows)):
-            self._execute(sql.INSERT_CASTS[count], list(chain.from_iterable(rows[start : start + count])))
+                if made.keys:
+                    full += made.values
+                    twins.update(zip(made.keys, made.ids, strict=True))
+                else:
+                    short += made.values
+                for lane, fresh in made.fresh:
+                    self._count_fresh(lane, fresh)
+                arrival.outcome = range(arrival.first_id, arrival.first_id + len(arrival.casts))
+            else:
+                casts, size = self._add_each(arrival, now, closed, casts, size, full, twins)
+        self._insert(sql.INSERT_SHORT, short, len(SHORT_COLUMNS))
+        self._insert(sql.INSERT_CASTS, full, len(COLUMNS))
+
+    def _insert(self, statements: Mapping[int, str], values: list[object], columns: int) -> None:
+        for start, count in pieces(len(values) // columns):
+            self._execute(statements[count], values[start * columns : (start + count) * columns])
 
     def _lane(self, function: bytes, priority: int) -> int:
         number = self._lanes.get((function, priority))
@@ -264,28 +254,6 @@ class Transitions:
             self._made.append((function, priority))
         return number
 
-    def _add_all(self, arrival: Arrival, now: int, rows: list[Row]) -> None:
-        """The path of most casts: no unique among them, and room for all.  A run of one lane shares what it can."""
-        last_function, last_priority = b"", -1
-        mine: list[Row] = []
-        lane = seeded = 0
-        first = id_ = self._next_id
-        uid = arrival.uid
-        for function, _, payload, priority in arrival.casts:
-            if priority != last_priority or function != last_function:
-                self._count_fresh(lane, mine)
-                rows += mine
-                mine = []
-                last_function, last_priority = function, priority
-                lane = self._lane(function, priority)
-                seeded = seed(lane, now, None, uid)
-            mine.append((id_, lane, now, None, uid, None, None, checksum(seeded, id_, None, None, payload), payload))
-            id_ += 1
-        self._count_fresh(lane, mine)
-        rows += mine
-        self._next_id = id_
-        arrival.outcome = range(first, id_)
-
     def _add_each(
         self,
         arrival: Arrival,
@@ -293,12 +261,12 @@ class Transitions:
         closed: str | None,
         casts: int,
         size: int,
-        rows: list[Row],
+        values: list[object],
         twins: dict[tuple[bytes, bytes], int],
     ) -> tuple[int, int]:
         """Cast by cast: its twin's id, a refusal, or an id of its own.  Returns the room that is left."""
         outcome: list[int | str] = []
-        for function, given, payload, priority in arrival.casts:
+        for id_, (function, given, payload, priority) in enumerate(arrival.casts, arrival.first_id):
             unique = kept_unique(given, payload)
             twin = twins.get((function, unique)) if unique else None
             if twin is not None:
@@ -311,14 +279,11 @@ class Transitions:
             else:
                 casts -= 1
                 size -= len(payload)
-                id_ = self._next_id
-                self._next_id += 1
                 lane = self._lane(function, priority)
                 key = digest(function, unique) if unique else None
                 crc = checksum(seed(lane, now, None, arrival.uid), id_, key, unique, payload)
-                row = (id_, lane, now, None, arrival.uid, key, unique, crc, payload)
-                rows.append(row)
-                self._count_fresh(lane, [row])
+                values += (id_, lane, now, None, arrival.uid, key, unique, crc, payload)
+                self._count_fresh(lane, [(id_, unique, payload)])
                 if unique:
                     twins[function, unique] = id_
                 outcome.append(id_)
@@ -327,27 +292,32 @@ class Transitions:
 
     def _twins(self, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, bytes], int]:
         """(function, unique) -> id of each living cast that has the digest of one of these."""
-        digests = [
-            digest(function, kept_unique(unique, payload) or b"")
-            for arrival in arrivals
-            for function, unique, payload, _ in arrival.casts
-            if unique
-        ]
+        digests: list[int] = []
+        for arrival in arrivals:
+            if arrival.prepared is not None:
+                digests += arrival.prepared.digests
+            else:
+                for function, given, payload, _ in arrival.casts:
+                    unique = kept_unique(given, payload)
+                    if unique is not None:
+                        digests.append(digest(function, unique))
         twins: dict[tuple[bytes, bytes], int] = {}
         for start, count in pieces(len(digests)):
             for id_, lane, unique in self._execute(sql.FIND_TWINS[count], digests[start : start + count]):
                 twins[self._names[lane].function, unique] = id_
         return twins
 
-    def _count_fresh(self, lane: int, mine: list[Row]) -> None:
-        """Count accepted rows of one lane, and remember them for whoever forwards."""
-        if not mine:
-            return
+    def _count_fresh(self, lane: int, fresh: list[Waiting]) -> None:
+        """Count accepted casts of one lane, and remember them for whoever forwards."""
         counts = self.changes.of(lane)
-        counts.accepted += len(mine)
-        counts.bytes += sum([len(row[8]) for row in mine])
-        self.changes.last_ids[lane] = mine[-1][0]
-        self.changes.fresh.setdefault(lane, []).extend(mine)
+        counts.accepted += len(fresh)
+        counts.bytes += sum([len(cast[2]) for cast in fresh])
+        self.changes.last_ids[lane] = fresh[-1][0]
+        known = self.changes.fresh.get(lane)
+        if known is None:
+            self.changes.fresh[lane] = fresh
+        else:
+            known += fresh
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
@@ -366,7 +336,7 @@ class Transitions:
             size -= len(row[8])
             last_id = row[0]
             if sound(row):
-                taken.append(Taken(row, 0, 0, False))
+                taken.append(Taken((row[0], row[6], row[8]), 0, 0, False))
             else:
                 damaged.append(row)
         exhausted = exhausted and len(taken) + len(damaged) < casts
@@ -388,7 +358,7 @@ class Transitions:
             size -= len(row[8])
             out.add(row[0])
             if sound(row):
-                taken.append(Taken(row, attempts, failures, True))
+                taken.append(Taken((row[0], row[6], row[8]), attempts, failures, True))
             else:
                 self._damaged.append((row, True))
         next_due = self._execute(sql.NEXT_DUE, (lane, now)).fetchone()[0]
@@ -507,8 +477,5 @@ def ranges(ids: Sequence[int]) -> Iterable[tuple[int, int]]:
     yield first, last
 
 
-def kept_unique(unique: bytes, payload: bytes) -> bytes | None:
-    """A caller's unique as it is stored: None for none, and for `-` (the payload's digest) a name made of it."""
-    if unique == b"-":
-        return b"-" + blake2b(payload, digest_size=16).hexdigest().encode()
-    return unique or None
+def _distinct(keys: list[tuple[bytes, bytes]]) -> bool:
+    return len(keys) < 2 or len(set(keys)) == len(keys)
