@@ -214,19 +214,23 @@ class Worker:
             raise Broken(f"the worker has not executed as many within {WORKER_S} s")
         line = self.process.stdout.readline()
         if not line:
-            raise Broken("the worker has ended")
+            raise Broken(f"the worker has ended, exit status {self.process.wait(STOP_S)}")
         told: dict[str, float] = json.loads(line)
         return told
 
     def executed(self, count: int) -> dict[str, float]:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(f"{count}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Broken(f"the worker has ended, exit status {self.process.wait(STOP_S)}") from None
         return self._answer()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # what it was to be asked still lies in the buffer
+            self.process.stdin.close()
         self.process.wait(STOP_S)
