@@ -5,7 +5,8 @@ constructor of a class cost more than the work done on it (a NamedTuple takes 25
 are named here, once, and taken apart by unpacking.
 
 A `Submission` is what a caller handed over.  A `Row` is what stands on disk, column by column, written once and never
-updated; what changes about a cast (its failures, when it is due, why it died) is its fate and lives in a row of its own.
+updated; what changes about a cast (its failures, when it is due, why it died) is its fate and lives in a row of its
+own.
 
 Never does I/O, never fails: only `checksum` computes, and it is total.
 """
@@ -120,9 +121,7 @@ _DIGEST = struct.Struct("<q").pack
 
 def seed(lane: int, accepted_at: int, not_before: int | None, uid: int | None) -> int:
     """The part of a checksum that casts of one lane and one arrival share."""
-    return zlib.crc32(
-        _SEED(lane, accepted_at, -1 if not_before is None else not_before, -1 if uid is None else uid)
-    )
+    return zlib.crc32(_SEED(lane, accepted_at, -1 if not_before is None else not_before, -1 if uid is None else uid))
 
 
 def checksum(seed_: int, id_: int, digest: int | None, unique: bytes | None, payload: bytes) -> int:

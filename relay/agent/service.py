@@ -153,7 +153,9 @@ class Service:
             flying = facts.in_flight_ready + facts.in_flight_deferred
             healthy = [upstream.server for upstream in facts.upstreams if upstream.state == "healthy"]
             notify.notify(
-                notify.status(f"{backlog} casts in the backlog, {flying} in flight, {', '.join(healthy) or 'no upstream'}")
+                notify.status(
+                    f"{backlog} casts in the backlog, {flying} in flight, {', '.join(healthy) or 'no upstream'}"
+                )
             )
             self._list_problems()
             await asyncio.sleep(REPORT_S)

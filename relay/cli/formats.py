@@ -54,7 +54,7 @@ def show_object(options: argparse.Namespace, answer: Row) -> None:
         for value in chosen.values():
             print(_plain(value))
     else:
-        print_table(["field", "value"], [(name, part) for name in names for part in _parts(name, chosen[name])])
+        print_table(["field", "value"], [line for name in names for line in _parts(name, chosen[name])])
 
 
 def show_rows(options: argparse.Namespace, columns: Sequence[str], rows: Iterable[Row]) -> None:

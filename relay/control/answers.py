@@ -16,8 +16,8 @@ from typing import Any
 
 from relay.cast import LaneName
 from relay.facts import Facts, LaneFacts, Problem
+from relay.spool.changes import Counts
 from relay.spool.schema import COUNTS
-from relay.spool.transitions import Counts
 
 #: blockers named in one answer, those with most casts
 BLOCKERS_NAMED = 1000
@@ -133,7 +133,7 @@ def reason(facts: Facts, lane: LaneFacts, deferred: int) -> str:
         return "no answer from a worker"
     if deferred or lane.last_error:
         return _with("failing", lane.last_error)
-    return "in progress"
+    return "in progress: waiting for its workers"
 
 
 def _with(word: str, error: str) -> str:

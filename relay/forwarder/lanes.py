@@ -1,9 +1,9 @@
 """A lane: one function's casts that wait in memory, and how far its backlog on disk has been read.
 
-What waits in memory is a small, bounded head of the backlog; the rest stays on disk.  A cast comes into memory by one of
-three ways: fresh from a COMMIT (only while nothing of its track is left on disk, so that order holds), taken from disk
-in the order of ids, or due again after a backoff.  Casts whose link was lost come first of all, then new and deferred
-ones take turns, so that an old backlog does not starve fresh casts.
+What waits in memory is a small, bounded head of the backlog; the rest stays on disk.  A cast comes into memory by one
+of three ways: fresh from a COMMIT (only while nothing of its track is left on disk, so that order holds), taken from
+disk in the order of ids, or due again after a backoff.  Casts whose link was lost come first of all, then new and
+deferred ones take turns, so that an old backlog does not starve fresh casts.
 
 Tracks are the lane's priorities, each with a number in the spool; the higher priority goes first.  Pure.
 """
@@ -25,7 +25,18 @@ class Flight:
     `attempts` and `failures` are those of its fate; `doubts` are sends since that ended without a verdict.
     """
 
-    __slots__ = ("attempts", "began_at", "began_us", "buffered", "deferred", "cast", "doubts", "failures", "size", "track")
+    __slots__ = (
+        "attempts",
+        "began_at",
+        "began_us",
+        "buffered",
+        "deferred",
+        "cast",
+        "doubts",
+        "failures",
+        "size",
+        "track",
+    )
 
     def __init__(self, cast: Waiting, track: Track, attempts: int, failures: int, deferred: bool) -> None:
         self.cast = cast
@@ -109,8 +120,7 @@ class Track:
             out.append(self.again.popleft())
         if not self.due:
             fresh = self.fresh
-            for _ in range(min(casts - len(out), len(fresh))):
-                out.append(Flight(fresh.popleft(), self, 0, 0, False))
+            out += [Flight(fresh.popleft(), self, 0, 0, False) for _ in range(min(casts - len(out), len(fresh)))]
             return out
         while len(out) < casts and (self.fresh or self.due):
             if self.fresh and (self.new_turn or not self.due):

@@ -17,26 +17,24 @@ Never does: speak SQL, know a caller, or wait.  Everything runs in the event loo
 from __future__ import annotations
 
 import asyncio
-import heapq
+import contextlib
 import logging
 import secrets
-from collections import deque
 from collections.abc import Iterable, Sequence
-from functools import partial
 from random import Random
 
-from relay.cast import LaneName, Waiting
 from relay.clock import Clock, spell
 from relay.facts import Facts, LaneFacts, UpstreamFacts
-from relay.forwarder.lanes import OVERHEAD, Flight, Lane, Track
+from relay.forwarder.heads import Heads
+from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.schedule import Schedule
 from relay.protocol.upstream import News
 from relay.settings import Forwarder as Limits
 from relay.settings import Upstream
+from relay.spool.changes import Attempt, Done, Setback
 from relay.spool.committer import Committed
-from relay.spool.spool import Spool
 from relay.spool.preparing import is_message_id
-from relay.spool.transitions import Attempt, Done, Setback, Took
+from relay.spool.spool import Spool
 from relay.upstream.backoff import Backoff
 from relay.upstream.health import Condition, Event, Health
 from relay.upstream.link import Link
@@ -48,11 +46,6 @@ log = logging.getLogger(__name__)
 
 #: seconds between two looks at what only time changes
 TICK_S = 0.1
-#: bytes of casts in memory that are not in flight, overhead included
-BUFFER_BYTES = 16 * 1024 * 1024
-#: bytes of payload that one take reads, and takes that are out at a time
-TAKE_BYTES = 1024 * 1024
-TAKES = 16
 #: verdicts not yet stored beyond which nothing is sent
 VERDICTS_LIMIT = 10_000
 #: seconds between two log lines about failures of one function
@@ -72,9 +65,8 @@ class Forwarder:
         #: tells the sends of this start from those of any other
         self._start_mark = secrets.token_hex(4).encode()
         self._sends = 0
-        self._lanes: dict[bytes, Lane] = {}
-        self._tracks: dict[int, Track] = {}
         self._schedule = Schedule(limits)
+        self._heads = Heads(spool, self._schedule, clock, limits.backoff_max, self._pump)
         #: lanes with casts in flight
         self._flying: set[Lane] = set()
         self._ring = Ring(preference(upstream.servers, spool.identity.spool_id(spool.identity.next_id)))
@@ -82,18 +74,14 @@ class Forwarder:
         self._link: Link[Flight] | None = None
         self._opened_at = 0.0
         self._completed_here = 0
-        self._wanting: deque[Track] = deque()
-        self._takes = 0
-        #: (monotonic, serial, track): when a track's next deferred cast is due
-        self._due: list[tuple[float, int, Track]] = []
-        self._serial = 0
-        self._buffered = 0
         #: lanes that are left alone for a while
         self._resting: set[Lane] = set()
         self._unstored = 0
         self._in_flight_ready = 0
         self._in_flight_deferred = 0
         self._stopping = False
+        #: set when a stop has nothing to wait for
+        self._quiet = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -102,20 +90,15 @@ class Forwarder:
     def start(self) -> None:
         """Read the backlog's heads, connect, and go on until `stop`."""
         self._loop = asyncio.get_running_loop()
-        for name, counts in self._spool.counts.items():
-            track = self._track(name)
-            track.more = counts.ready > 0
-            track.due_more = counts.deferred > 0
-            if track.more or track.due_more:
-                self._want(track)
+        self._heads.load()
         self._tick()
 
     async def stop(self, timeout_s: float) -> None:
         """Send nothing more; wait at most `timeout_s` for what is in flight in lanes that move; then let go."""
         self._stopping = True
-        deadline = self._clock.monotonic() + timeout_s
-        while self._schedule.window.moving and self._clock.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+        self._pump()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), timeout_s)
         if self._timer is not None:
             self._timer.cancel()
         if self._link is not None:
@@ -125,6 +108,7 @@ class Forwarder:
         """Put other settings in force; the link stays if its server does."""
         self._limits = self._schedule.limits = limits
         self._backoff = Backoff(limits.backoff_initial, limits.backoff_max)
+        self._heads.configure(limits.backoff_max)
         self._upstream = upstream
         used = self._ring.current
         self._ring = Ring(preference(upstream.servers, self._spool.identity.spool_id(self._spool.identity.next_id)))
@@ -149,18 +133,14 @@ class Forwarder:
         )
         lanes = {
             lane.function: LaneFacts(lane.window.casts, lane.window.stalled, lane.last_error)
-            for lane in self._lanes.values()
+            for lane in self._heads.lanes.values()
             if lane.window.casts or lane.last_error
         }
         return Facts(upstreams, lanes, self._in_flight_ready, self._in_flight_deferred)
 
     def expedite(self) -> None:
         """Deferred casts on disk were made due: look at them now."""
-        for name, counts in self._spool.counts.items():
-            if counts.deferred:
-                track = self._track(name)
-                track.due_more = True
-                self._want(track)
+        self._heads.expedite()
         self._pump()
 
     def committed(self, committed: Committed) -> None:
@@ -172,127 +152,29 @@ class Forwarder:
             self._unstored -= ready + deferred
         now, wall = self._clock.monotonic(), self._clock.wall()
         for number, due_at in changes.due.items():
-            self._due_in(self._track(self._spool.name(number)), (due_at - wall) / 1e6)
+            self._heads.due_in(self._heads.track(self._spool.name(number)), (due_at - wall) / 1e6)
         for number, fresh in changes.fresh.items():
-            self._offer(self._track(self._spool.name(number)), fresh, now)
+            self._heads.offer(self._heads.track(self._spool.name(number)), fresh, now)
         self._pump()
-
-    # -- casts into memory -----------------------------------------------------------------------------------------
-
-    def _track(self, name: LaneName) -> Track:
-        track = self._tracks.get(name.number)
-        if track is None:
-            lane = self._lanes.get(name.function)
-            if lane is None:
-                lane = self._lanes[name.function] = Lane(name.function)
-            track = self._tracks[name.number] = lane.track(name)
-        return track
-
-    def _offer(self, track: Track, fresh: list[Waiting], now: float) -> None:
-        room = self._room(track.lane)
-        if track.lane.window.moving:
-            # what is fresh need not be read back: as much as the memory for all lanes holds
-            room = max(room, (BUFFER_BYTES - self._buffered) // (OVERHEAD + len(fresh[0][2])))
-        kept = track.offer(fresh, room)
-        if kept:
-            self._buffered += OVERHEAD * kept + sum([len(cast[2]) for cast in fresh[:kept]])
-            self._schedule.enter(track.lane, now)
-        elif not track.waiting:
-            self._want(track)
-
-    def _room(self, lane: Lane) -> int:
-        """Casts that may still come into memory for a lane: what its window could hold, twice while it moves."""
-        if self._buffered >= BUFFER_BYTES:
-            return 0 if lane.waiting else 1
-        window = lane.window
-        if window.moving:
-            return max(0, 2 * window.limit - lane.waiting)
-        return max(0, window.limit - window.casts - lane.waiting)
-
-    def _want(self, track: Track) -> None:
-        """Have a track read more from disk, when it is its turn."""
-        if track.wanted or not self._needs(track):
-            return
-        track.wanted = True
-        self._wanting.append(track)
-
-    def _needs(self, track: Track) -> bool:
-        reads = (track.more and not track.taking) or (track.due_more and not track.taking_due)
-        return reads and self._room(track.lane) > 0
-
-    def _read(self) -> None:
-        """Ask the spool for what is wanted, a bounded number of takes at a time."""
-        while self._wanting and self._takes < TAKES:
-            track = self._wanting.popleft()
-            track.wanted = False
-            room = self._room(track.lane)
-            if room <= 0:
-                continue
-            number = track.name.number
-            if track.more and not track.taking:
-                track.taking = True
-                self._takes += 1
-                self._spool.take(number, track.cursor, room, TAKE_BYTES, partial(self._took, track))
-            if track.due_more and not track.taking_due:
-                track.taking_due = True
-                self._takes += 1
-                now = self._clock.wall()
-                far = now + round(self._backoff.most * 1e6)
-                self._spool.take_due(number, now, far, room, TAKE_BYTES, partial(self._took_due, track))
-
-    def _took(self, track: Track, took: Took) -> None:
-        """The spool read new casts of a track."""
-        self._takes -= 1
-        track.taking = False
-        if took.failed:
-            self._due_in(track, 1.0)
-        else:
-            track.cursor = max(track.cursor, took.last_id)
-            track.more = not took.exhausted
-            track.fresh.extend([taken.cast for taken in took.casts])
-        self._enter(track, took)
-
-    def _took_due(self, track: Track, took: Took) -> None:
-        """The spool read deferred casts of a track."""
-        self._takes -= 1
-        track.taking_due = False
-        if took.failed:
-            self._due_in(track, 1.0)
-        else:
-            track.due_more = not took.exhausted
-            track.due.extend(took.casts)
-            if took.next_due is not None:
-                self._due_in(track, max(0.0, (took.next_due - self._clock.wall()) / 1e6))
-        self._enter(track, took)
-
-    def _enter(self, track: Track, took: Took) -> None:
-        self._buffered += sum([OVERHEAD + len(taken.cast[2]) for taken in took.casts])
-        self._schedule.enter(track.lane, self._clock.monotonic())
-        self._pump()
-
-    def _due_in(self, track: Track, wait_s: float) -> None:
-        """Look at a track's deferred casts in so many seconds, never later than any backoff."""
-        self._serial += 1
-        due_at = self._clock.monotonic() + min(wait_s, self._backoff.most)
-        if track.due_at <= due_at:
-            return
-        track.due_at = due_at
-        heapq.heappush(self._due, (due_at, self._serial, track))
 
     # -- casts out -------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
         """Send whatever may go, and read ahead for lanes that run low."""
+        if self._stopping:
+            if not self._schedule.window.moving:
+                self._quiet.set()
+            return
         link = self._link
         if link is not None and link.is_open and not self._blocked():
             now = self._clock.monotonic()
             flights = self._schedule.pick(now)
             if flights:
                 self._send(link, flights, now)
-        self._read()
+        self._heads.read()
 
     def _blocked(self) -> bool:
-        return self._stopping or self._unstored >= VERDICTS_LIMIT or self._spool.failing is not None
+        return self._unstored >= VERDICTS_LIMIT or self._spool.failing is not None
 
     def _send(self, link: Link[Flight], flights: list[Flight], now: float) -> None:
         wall, mark, number = self._clock.wall(), self._start_mark, self._sends
@@ -310,15 +192,12 @@ class Forwarder:
                 self._in_flight_deferred += 1
             else:
                 self._in_flight_ready += 1
-            if flight.buffered:
-                flight.buffered = False
-                self._buffered -= OVERHEAD + flight.size
+            self._heads.sent(flight)
         self._sends = number
         link.submit(jobs)
         for track in {flight.track for flight in flights}:
             self._flying.add(track.lane)
-            if track.waiting * 2 < track.lane.window.limit:
-                self._want(track)
+            self._heads.refill(track)
 
     # -- the link's side -------------------------------------------------------------------------------------------
 
@@ -330,7 +209,7 @@ class Forwarder:
         self._opened_at = self._clock.monotonic()
         self._completed_here = 0
         log.info("upstream %s is in use%s", link.server, f" (reached after {away} tries)" if away else "")
-        for lane in self._lanes.values():
+        for lane in self._heads.lanes.values():
             self._schedule.enter(lane, self._opened_at)
         self._pump()
 
@@ -361,7 +240,7 @@ class Forwarder:
                 self._ring.rotate()
         self._give_back(doubtful)
         self._schedule.clear()
-        for lane in self._lanes.values():
+        for lane in self._heads.lanes.values():
             lane.window.reset()
         self._flying.clear()
         if not self._stopping:
@@ -432,8 +311,7 @@ class Forwarder:
             self._flying.discard(lane)
         self._schedule.enter(lane, now)
         for track in lane.tracks:
-            if track.waiting * 2 < lane.window.limit:
-                self._want(track)
+            self._heads.refill(track)
 
     def _setback(self, link: Link[Flight], flight: Flight, what: Verdict, now: float) -> Setback | None:
         """What to store of an attempt that was not done; None when nothing is."""
@@ -474,9 +352,7 @@ class Forwarder:
     def _leave_alone(self, flight: Flight, now: float) -> None:
         """The server has trouble with this function: the cast is ready again, the function waits a little."""
         lane = flight.track.lane
-        flight.track.again.append(flight)
-        flight.buffered = True
-        self._buffered += OVERHEAD + flight.size
+        self._heads.put_back(flight)
         self._landed(flight)
         self._resting.add(lane)
         if now >= lane.not_before:
@@ -511,11 +387,7 @@ class Forwarder:
         now = self._clock.monotonic()
         for lane in self._flying:
             self._schedule.check(lane, now)
-        while self._due and self._due[0][0] <= now:
-            _, _, track = heapq.heappop(self._due)
-            track.due_at = float("inf")
-            track.due_more = True
-            self._want(track)
+        self._heads.tick(now)
         for lane in [lane for lane in self._resting if now >= lane.not_before]:
             self._resting.discard(lane)
             self._schedule.enter(lane, now)

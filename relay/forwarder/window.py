@@ -1,13 +1,15 @@
-"""What may be in flight: for one function, and for one upstream in all.  Pure; `now` is an argument (monotonic seconds).
+"""What may be in flight: for one function, and for one upstream in all.  Pure; `now` is an argument (monotonic
+seconds).
 
 The theory.  A function without workers takes jobs for ever and answers none, so nothing that has not shown itself may
-hold what others need.  A function is *moving* while it answers: it has completed a cast on this link, and gave a verdict
-within the last STALL_S.  Moving functions share the upstream's window.  All others, new and stalled, share an allowance
-of their own, and once that is used up each of them may still have one cast in flight: the cast that finds out.
+hold what others need.  A function is *moving* while it answers: it has completed a cast on this link, and gave a
+verdict within the last STALL_S.  Moving functions share the upstream's window.  All others, new and stalled, share an
+allowance of their own, and once that is used up each of them may still have one cast in flight: the cast that finds
+out.
 
-A function's own window starts at START casts, grows by one with each cast that completes (so it doubles in the time of a
-round trip), and shrinks once START verdicts in a row are failures, down to one: an outage behind the workers then costs a
-few casts a failure, not all of them.
+A function's own window starts at START casts, grows by one with each cast that completes (so it doubles in the time of
+a round trip), and shrinks once START verdicts in a row are failures, down to one: an outage behind the workers then
+costs a few casts a failure, not all of them.
 """
 
 from __future__ import annotations

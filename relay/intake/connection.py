@@ -10,6 +10,7 @@ When the caller goes away its casts stay: what was read is written, only the ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections import deque
@@ -43,6 +44,8 @@ class Door:
         self.buffer = bytearray(READ_BYTES)
         #: connections that wait for the budget
         self._waiting: set[Connection] = set()
+        #: set when the last connection has gone
+        self._empty = asyncio.Event()
 
     @property
     def full(self) -> bool:
@@ -61,7 +64,6 @@ class Door:
             for connection in waiting:
                 connection.go_on()
 
-
     def hush(self) -> None:
         """Read from nobody any more: the agent stops."""
         for connection in self.connections:
@@ -71,9 +73,20 @@ class Door:
         """Close every connection once its answers are written; who does not read them has `timeout_s` seconds."""
         for connection in list(self.connections):
             connection.leave()
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while self.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
+
+    def come(self, connection: Connection) -> None:
+        """A connection has begun."""
+        self.connections.add(connection)
+        self._empty.clear()
+
+    def left(self, connection: Connection) -> None:
+        """A connection is over."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -106,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
             transport.close()
             self._gone = True
             return
-        door.connections.add(self)
+        door.come(self)
         self._uid = peer_uid(transport.get_extra_info("socket"))
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -120,9 +133,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The caller sends no more; it still gets its answers."""
         self._leaving = True
-        if not self._owed:
-            return False
-        return True
+        return bool(self._owed)
 
     def pause_writing(self) -> None:
         """The caller does not read its answers."""
@@ -137,7 +148,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller is gone; its casts are not."""
         self._gone = True
-        self._door.connections.discard(self)
+        self._door.left(self)
         self._owed.clear()
 
     # -- the inside ------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@
 known at once (bytes), or a run of submissions (a list of casts) whose answers are due when the spool has them on disk.
 The shell writes the answers in just this order.
 
-Valid submissions are what `SUBMISSIONS` maps to a priority; every other packet gets an ERROR packet, and the connection stays
-usable.  What cannot be read at all ends the conversation: `closing` becomes True after the answer that says so, and
-nothing that follows is read.
+Valid submissions are what `SUBMISSIONS` maps to a priority; every other packet gets an ERROR packet, and the
+connection stays usable.  What cannot be read at all ends the conversation: `closing` becomes True after the answer
+that says so, and nothing that follows is read.
 
 A function of bytes: no I/O, no clock; its one setting is the largest payload.  Never raises.
 """

@@ -1,12 +1,13 @@
 """From bytes to packets: `feed` takes what a read returned and gives the packets that are complete.
 
-Promises: any cutting of the same bytes gives the same packets.  What waits for its rest is at most one packet, and never
-more of it than `whole` bytes: of a longer body only the first `keep` bytes are kept, the rest is counted and dropped as
-it comes, and the packet appears with OVERSIZE added to its kind.  A length over LENGTH_LIMIT is refused at its header.
-With `lines`, a packet may also be a line of text (the admin commands); it appears as (LINE, line without its end).
+Promises: any cutting of the same bytes gives the same packets.  What waits for its rest is at most one packet, and
+never more of it than `whole` bytes: of a longer body only the first `keep` bytes are kept, the rest is counted and
+dropped as it comes, and the packet appears with OVERSIZE added to its kind.  A length over LENGTH_LIMIT is refused at
+its header. With `lines`, a packet may also be a line of text (the admin commands); it appears as (LINE, line without
+its end).
 
-Raises ProtocolError for a wrong magic, a length over the limit, or a line over LINE_LIMIT; `packets` of the error holds
-what was complete before it, and the framer is of no use afterwards.
+Raises ProtocolError for a wrong magic, a length over the limit, or a line over LINE_LIMIT; `packets` of the error
+holds what was complete before it, and the framer is of no use afterwards.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The packets of the Gearman binary protocol: one table, an encoder and a decoder.
 
-A packet is a 12-byte header (magic, type, length of the body; the numbers big-endian) and a body of arguments with a NUL
-between them; the last argument may itself hold NULs.  The table says how many arguments each type has.  Numbers are
-those of the public PROTOCOL document of gearmand; a test compares them with gear.constants.
+A packet is a 12-byte header (magic, type, length of the body; the numbers big-endian) and a body of arguments with a
+NUL between them; the last argument may itself hold NULs.  The table says how many arguments each type has.  Numbers
+are those of the public PROTOCOL document of gearmand; a test compares them with gear.constants.
 
 Never does I/O.  `decode` raises ProtocolError where arguments are missing.
 """

@@ -1,10 +1,10 @@
 """The conversation with a job server: submissions go out in order, replies are matched to them.
 
 The theory.  A job server answers submissions in order, but an answer carries no name, so everything hangs on counting
-right.  Each write of submissions therefore ends with a GET_STATUS, which every server answers in turn: a *barrier*.
-A barrier that comes back while an older submission has no answer shows that the server swallowed one, and that every
-mapping since is shifted; so a finished job counts only once the barrier behind its submission came back clean, and until
-then its news is kept.  The same packet alone is the heartbeat.
+right.  Each write of submissions therefore ends with a GET_STATUS, which every server answers in turn: a *barrier*. A
+barrier that comes back while an older submission has no answer shows that the server swallowed one, and that every
+mapping since is shifted; so a finished job counts only once the barrier behind its submission came back clean, and
+until then its news is kept.  The same packet alone is the heartbeat.
 
     OPENING --(first STATUS_RES)--> OPEN        (what comes before it answers the OPTION_REQ, or nothing)
 
@@ -13,8 +13,8 @@ connection only; a new connection is a new Conversation.
 
 Only foreground jobs are submitted.  The server is taken as hostile: what does not fit raises ProtocolError, and the
 shell drops the link; nothing is reported done by it.  News about handles that are not in flight is ignored, because
-some servers tell an end twice.  Bounded by the shell's window; of a reply's body at most KEEP bytes are kept.
-No I/O, no clock.
+some servers tell an end twice.  Bounded by the shell's window; of a reply's body at most KEEP bytes are kept. No I/O,
+no clock.
 """
 
 from __future__ import annotations

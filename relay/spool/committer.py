@@ -6,9 +6,9 @@ No timer stands on the path of an insert: batching comes from load by itself.  V
 lost one only repeats a cast, so they wait up to LINGER_S for an insert to share its fsync.  Takes read and need no
 COMMIT; calls are the operator's, each in a transaction of its own, because one that fails must not refuse callers.
 
-Promises: what a batch accepted is told (`told`, in the event loop's thread) after its COMMIT returned; if it failed, all
-its arrivals are refused with `spool_error` and its verdicts are kept for the next one.  An error from the disk is never
-passed over: it is counted, logged once for each spell, and shown by `failing`.
+Promises: what a batch accepted is told (`told`, in the event loop's thread) after its COMMIT returned; if it failed,
+all its arrivals are refused with `spool_error` and its verdicts are kept for the next one.  An error from the disk is
+never passed over: it is counted, logged once for each spell, and shown by `failing`.
 
 Never does: open the spool, look at the network, know the forwarder.  A bug here ends the agent through `broken`.
 
@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
-from relay.spool.transitions import Changes, Done, Setback, Took, Transitions
+from relay.spool.changes import Changes, Done, Setback, Took
+from relay.spool.transitions import Transitions
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class Committer:
         try:
             while self._round():
                 pass
-        except BaseException as error:  # whatever it is, the agent cannot go on without its writer
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the agent cannot go on without its writer
             self._post(self._broken, error)
 
     def _round(self) -> bool:
@@ -272,7 +273,7 @@ class Committer:
     def _serve(self, call: _Call) -> None:
         try:
             result = self._transact(call.change)
-        except Exception as error:  # the caller of `call` gets whatever it is
+        except Exception as error:  # noqa: BLE001 - the caller of `call` gets whatever it is
             self._post(_fail, call.result, error)
         else:
             self._post(_succeed, call.result, result)

@@ -2,8 +2,8 @@
 
 The order: directory, lock, owner and mode, open, pragmas read back, TRUNCATE, version and migration, identity.  The
 checkpoint with TRUNCATE must succeed before anything is accepted: after a WAL fsync that failed, recovery may read
-frames from the page cache that never reached the disk, and what is committed behind that hole a power cut takes
-(10 of 10 acknowledged casts lost on ext4; none in 134,775 crash states with the TRUNCATE).
+frames from the page cache that never reached the disk, and what is committed behind that hole a power cut takes (10 of
+10 acknowledged casts lost on ext4; none in 134,775 crash states with the TRUNCATE).
 
 Each step refuses with SpoolUnusable (73) or SpoolOwned (75) and one line; nothing is ever overwritten or deleted.
 """
@@ -43,7 +43,7 @@ PRAGMAS: tuple[tuple[str, str, object], ...] = (
 
 
 class Identity(NamedTuple):
-    """Who this spool is: (first cast id, spool id) pairs, ascending; a cast's key is made from the one it falls under."""
+    """Who this spool is: (first cast id, spool id) pairs, ascending; a cast falls under one and has its key by it."""
 
     spools: tuple[tuple[int, bytes], ...]
     next_id: int

@@ -26,7 +26,7 @@ from urllib.parse import quote
 from relay.errors import SpoolUnusable
 from relay.spool import schema
 from relay.spool import statements as sql
-from relay.spool.transitions import Counts
+from relay.spool.changes import Counts
 
 #: casts that one statement looks at
 SLICE = 500

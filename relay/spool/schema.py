@@ -1,13 +1,13 @@
 """The format of the spool: its tables, its version, and the law that they change by.
 
-The law: what stands in a spool of version n is described by the DDL of version n for ever; a change is a new version, a
-migration from the one before, and a golden spool of the old one in tests/formats.  A newer version than ours is refused,
-never guessed at.  `PRAGMA user_version` is the version; 0 is an empty database.
+The law: what stands in a spool of version n is described by the DDL of version n for ever; a change is a new version,
+a migration from the one before, and a golden spool of the old one in tests/formats.  A newer version than ours is
+refused, never guessed at.  `PRAGMA user_version` is the version; 0 is an empty database.
 
 Why these tables.  A cast is written once and never updated (raising a counter on a row of 1 MiB writes 2 MiB of WAL,
 and the CRC covers the whole row); what changes lives in a row of its own in `fates`, which most casts never get.
-Counts are kept beside the casts, in the same COMMIT, so that neither a start nor `status` scans the spool.  A unique is
-found by a 64-bit digest and then compared: an index over random text cuts the accept rate to a quarter.
+Counts are kept beside the casts, in the same COMMIT, so that neither a start nor `status` scans the spool.  A unique
+is found by a 64-bit digest and then compared: an index over random text cuts the accept rate to a quarter.
 
     meta      one row a name: draining, starts
     spools    the ids of this spool, by the first cast id each is valid for (a copy on another machine gets a new one)

@@ -1,10 +1,11 @@
 """The spool as its users see it: one object that opens, counts, hands over and closes.
 
-Everything here runs in the event loop's thread; the writing is the committer's.  `counts` are what the last COMMIT that
-was told left, so that whoever reads them together with what is in flight never sees a cast twice or not at all.
+Everything here runs in the event loop's thread; the writing is the committer's.  `counts` are what the last COMMIT
+that was told left, so that whoever reads them together with what is in flight never sees a cast twice or not at all.
 
 Listeners: `on_committed` is called for each batch, after the counts were brought up to date and before the callers are
-answered; `on_made_due` when `drain` has made deferred casts due.  Raises what `opening.open_spool` raises; afterwards a failing disk shows in `failing`, not as an exception.
+answered; `on_made_due` when `drain` has made deferred casts due.  Raises what `opening.open_spool` raises; afterwards
+a failing disk shows in `failing`, not as an exception.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 from relay.cast import Arrival, LaneName
 from relay.clock import Clock
 from relay.settings import Spool as Limits
+from relay.spool.changes import Counts, Done, Setback, Took
 from relay.spool.committer import Committed, Committer
 from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
 from relay.spool.preparing import prepare
-from relay.spool.transitions import Counts, Done, Setback, Took, Transitions
+from relay.spool.transitions import Transitions
 
 #: deferred casts that one transaction makes due
 DUE_SLICE = 1000
@@ -43,7 +45,7 @@ class Spool:
         #: the lanes that stand on disk, by function and priority
         self._numbers = {(name.function, name.priority): name.number for name in self.counts}
         self.draining = self._opened.draining
-        self.on_committed: Callable[[Committed], None] = lambda committed: None
+        self.on_committed: Callable[[Committed], None] = lambda _: None
         self.on_made_due: Callable[[], None] = lambda: None
         self._committer: Committer | None = None
 
@@ -111,9 +113,7 @@ class Spool:
         """Read the next ready casts of a lane; see Transitions.take."""
         self._writer.take(lambda transitions: transitions.take(lane, last_id, casts, size), taken)
 
-    def take_due(
-        self, lane: int, now: int, far: int, casts: int, size: int, taken: Callable[[Took], None]
-    ) -> None:
+    def take_due(self, lane: int, now: int, far: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
         """Read deferred casts of a lane that are due; see Transitions.take_due."""
         self._writer.take(lambda transitions: transitions.take_due(lane, now, far, casts, size), taken)
 

@@ -1,7 +1,7 @@
 """Every SQL statement of the spool's writer, named.  What the CLI reads is in `reading`.
 
-Statements for n rows exist for the n in CHUNKS only: they are prepared once and kept, and a batch is cut into them.  They
-carry many rows because SQLite then works outside the interpreter's lock for all of them at once.
+Statements for n rows exist for the n in CHUNKS only: they are prepared once and kept, and a batch is cut into them.
+They carry many rows because SQLite then works outside the interpreter's lock for all of them at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ _CAST = ",".join(f'casts."{name}"' for name in COLUMNS)
 INSERT_CASTS = {n: f"INSERT INTO casts ({_NAMES}) VALUES " + ",".join([_ROW] * n) for n in CHUNKS}
 #: insert n casts without uniques
 _SHORT_ROW = "(" + ",".join("?" * len(SHORT_COLUMNS)) + ")"
-INSERT_SHORT = {n: f"INSERT INTO casts ({','.join(SHORT_COLUMNS)}) VALUES " + ",".join([_SHORT_ROW] * n) for n in CHUNKS}
+INSERT_SHORT = {
+    n: f"INSERT INTO casts ({','.join(SHORT_COLUMNS)}) VALUES " + ",".join([_SHORT_ROW] * n) for n in CHUNKS
+}
 #: which of n digests belong to casts that live, oldest first
 FIND_TWINS = {
-    n: "SELECT casts.id, casts.lane, casts.\"unique\" FROM casts LEFT JOIN fates ON fates.id = casts.id"
+    n: 'SELECT casts.id, casts.lane, casts."unique" FROM casts LEFT JOIN fates ON fates.id = casts.id'
     f" WHERE casts.digest IN ({','.join('?' * n)}) AND fates.state IS NOT 'dead' ORDER BY casts.id DESC"
     for n in CHUNKS
 }
@@ -37,7 +39,9 @@ DELETE_ATTEMPTS = "DELETE FROM attempts WHERE id = ?"
 #: a lane that was not there before
 INSERT_LANE = "INSERT INTO lanes (function, priority) VALUES (?, ?)"
 #: what a batch changed in a lane
-COUNT = "UPDATE lanes SET " + ", ".join(f"{c} = {c} + ?" for c in COUNTS) + ", last_id = max(last_id, ?) WHERE number = ?"
+COUNT = (
+    "UPDATE lanes SET " + ", ".join(f"{c} = {c} + ?" for c in COUNTS) + ", last_id = max(last_id, ?) WHERE number = ?"
+)
 LANES = "SELECT number, function, priority, " + ", ".join(COUNTS) + " FROM lanes"
 LAST_ID = "SELECT max(last_id) FROM lanes"
 
@@ -48,7 +52,9 @@ SET_FATE = (
     " due_at = excluded.due_at, since = excluded.since, attempts = excluded.attempts, failures = excluded.failures,"
     " reason = excluded.reason, error = excluded.error"
 )
-INSERT_ATTEMPT = "INSERT OR REPLACE INTO attempts (id, number, began_at, took, upstream, reason, error) VALUES (?,?,?,?,?,?,?)"
+INSERT_ATTEMPT = (
+    "INSERT OR REPLACE INTO attempts (id, number, began_at, took, upstream, reason, error) VALUES (?,?,?,?,?,?,?)"
+)
 DROP_OLD_ATTEMPTS = "DELETE FROM attempts WHERE id = ? AND number <= ?"
 
 #: the next ready casts of a lane, in the order they were accepted

@@ -1,0 +1,199 @@
+"""The heads of the backlog: what of each lane waits in memory, and reading on from disk.
+
+A cast comes into memory fresh from its COMMIT, by a take in the order of ids, or by a take of deferred ones that are
+due.  What waits here stays within BUFFER_BYTES and one cast a lane; at most TAKES takes are out at a time, each of
+TAKE_BYTES and one cast at most.  A take that the disk failed is tried again a second later.
+
+Never sends anything, and never decides what is next: it enters lanes into the schedule, and calls `wake` when casts
+have come.  Runs in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from relay.cast import LaneName, Waiting
+from relay.clock import Clock
+from relay.forwarder.lanes import OVERHEAD, Flight, Lane, Track
+from relay.forwarder.schedule import Schedule
+from relay.spool.changes import Took
+from relay.spool.spool import Spool
+
+#: bytes of casts in memory that are not in flight, overhead included
+BUFFER_BYTES = 16 * 1024 * 1024
+#: bytes of payload that one take reads, and takes that are out at a time
+TAKE_BYTES = 1024 * 1024
+TAKES = 16
+#: seconds until a take that the disk failed is tried again
+AGAIN_S = 1.0
+
+
+class Heads:
+    """The lanes of a spool, with their heads in memory."""
+
+    def __init__(
+        self, spool: Spool, schedule: Schedule, clock: Clock, farthest_s: float, wake: Callable[[], None]
+    ) -> None:
+        """`farthest_s` is the longest backoff: a cast due later than that was stored before the clock went back."""
+        self._spool = spool
+        self._schedule = schedule
+        self._clock = clock
+        self._farthest_s = farthest_s
+        self._wake = wake
+        self.lanes: dict[bytes, Lane] = {}
+        self._tracks: dict[int, Track] = {}
+        #: bytes of casts that wait in memory
+        self.buffered = 0
+        self._wanting: deque[Track] = deque()
+        self._takes = 0
+        #: (monotonic, serial, track): when a track's next deferred cast is due
+        self._due: list[tuple[float, int, Track]] = []
+        self._serial = 0
+
+    def load(self) -> None:
+        """Read the heads of what stands in the spool."""
+        for name, counts in self._spool.counts.items():
+            track = self.track(name)
+            track.more = counts.ready > 0
+            track.due_more = counts.deferred > 0
+            self.want(track)
+
+    def expedite(self) -> None:
+        """Deferred casts on disk were made due: look at them now."""
+        for name, counts in self._spool.counts.items():
+            if counts.deferred:
+                track = self.track(name)
+                track.due_more = True
+                self.want(track)
+
+    def configure(self, farthest_s: float) -> None:
+        """The longest backoff is another one."""
+        self._farthest_s = farthest_s
+
+    def tick(self, now: float) -> None:
+        """Look at the tracks with casts that have become due."""
+        while self._due and self._due[0][0] <= now:
+            _, _, track = heapq.heappop(self._due)
+            track.due_at = float("inf")
+            track.due_more = True
+            self.want(track)
+
+    def sent(self, flight: Flight) -> None:
+        """A cast left memory for an upstream."""
+        if flight.buffered:
+            flight.buffered = False
+            self.buffered -= OVERHEAD + flight.size
+
+    def put_back(self, flight: Flight) -> None:
+        """A cast came back from an upstream to wait here."""
+        flight.track.again.append(flight)
+        flight.buffered = True
+        self.buffered += OVERHEAD + flight.size
+
+    def refill(self, track: Track) -> None:
+        """Read on for a track that runs low."""
+        if track.waiting * 2 < track.lane.window.limit:
+            self.want(track)
+
+    def track(self, name: LaneName) -> Track:
+        track = self._tracks.get(name.number)
+        if track is None:
+            lane = self.lanes.get(name.function)
+            if lane is None:
+                lane = self.lanes[name.function] = Lane(name.function)
+            track = self._tracks[name.number] = lane.track(name)
+        return track
+
+    def offer(self, track: Track, fresh: list[Waiting], now: float) -> None:
+        room = self._room(track.lane)
+        if track.lane.window.moving:
+            # what is fresh need not be read back: as much as the memory for all lanes holds
+            room = max(room, (BUFFER_BYTES - self.buffered) // (OVERHEAD + len(fresh[0][2])))
+        kept = track.offer(fresh, room)
+        if kept:
+            self.buffered += OVERHEAD * kept + sum([len(cast[2]) for cast in fresh[:kept]])
+            self._schedule.enter(track.lane, now)
+        elif not track.waiting:
+            self.want(track)
+
+    def _room(self, lane: Lane) -> int:
+        """Casts that may still come into memory for a lane: what its window could hold, twice while it moves."""
+        if self.buffered >= BUFFER_BYTES:
+            return 0 if lane.waiting else 1
+        window = lane.window
+        if window.moving:
+            return max(0, 2 * window.limit - lane.waiting)
+        return max(0, window.limit - window.casts - lane.waiting)
+
+    def want(self, track: Track) -> None:
+        """Have a track read more from disk, when it is its turn."""
+        if track.wanted or not self._needs(track):
+            return
+        track.wanted = True
+        self._wanting.append(track)
+
+    def _needs(self, track: Track) -> bool:
+        reads = (track.more and not track.taking) or (track.due_more and not track.taking_due)
+        return reads and self._room(track.lane) > 0
+
+    def read(self) -> None:
+        """Ask the spool for what is wanted, a bounded number of takes at a time."""
+        while self._wanting and self._takes < TAKES:
+            track = self._wanting.popleft()
+            track.wanted = False
+            room = self._room(track.lane)
+            if room <= 0:
+                continue
+            number = track.name.number
+            if track.more and not track.taking:
+                track.taking = True
+                self._takes += 1
+                self._spool.take(number, track.cursor, room, TAKE_BYTES, partial(self._took, track))
+            if track.due_more and not track.taking_due:
+                track.taking_due = True
+                self._takes += 1
+                now = self._clock.wall()
+                far = now + round(self._farthest_s * 1e6)
+                self._spool.take_due(number, now, far, room, TAKE_BYTES, partial(self._took_due, track))
+
+    def _took(self, track: Track, took: Took) -> None:
+        """The spool read new casts of a track."""
+        self._takes -= 1
+        track.taking = False
+        if took.failed:
+            self.due_in(track, 1.0)
+        else:
+            track.cursor = max(track.cursor, took.last_id)
+            track.more = not took.exhausted
+            track.fresh.extend([taken.cast for taken in took.casts])
+        self._enter(track, took)
+
+    def _took_due(self, track: Track, took: Took) -> None:
+        """The spool read deferred casts of a track."""
+        self._takes -= 1
+        track.taking_due = False
+        if took.failed:
+            self.due_in(track, 1.0)
+        else:
+            track.due_more = not took.exhausted
+            track.due.extend(took.casts)
+            if took.next_due is not None:
+                self.due_in(track, max(0.0, (took.next_due - self._clock.wall()) / 1e6))
+        self._enter(track, took)
+
+    def _enter(self, track: Track, took: Took) -> None:
+        self.buffered += sum([OVERHEAD + len(taken.cast[2]) for taken in took.casts])
+        self._schedule.enter(track.lane, self._clock.monotonic())
+        self._wake()
+
+    def due_in(self, track: Track, wait_s: float) -> None:
+        """Look at a track's deferred casts in so many seconds, never later than any backoff."""
+        self._serial += 1
+        due_at = self._clock.monotonic() + min(wait_s, self._farthest_s)
+        if track.due_at <= due_at:
+            return
+        track.due_at = due_at
+        heapq.heappush(self._due, (due_at, self._serial, track))
