@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import relay
 from relay.cli import backlog, cast, drain, resume, status
@@ -19,11 +20,16 @@ from relay.cli.places import Places
 VERBS = (status, backlog, cast, drain, resume)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no option by a part of its name: a script that relied on one would break with the next option."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(allow_abbrev=False, **more)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
-        prog="relay-cli", description="Look into a relay-agent, hand casts to it, and drain it.", allow_abbrev=False
-    )
+    top = _Parser(prog="relay-cli", description="Look into a relay-agent, hand casts to it, and drain it.")
     top.add_argument("--version", action="version", version=f"relay-cli {relay.__version__}")
     top.add_argument(
         "--config-file",

@@ -1,0 +1,1 @@
+"""relay-cli, each part alone."""
