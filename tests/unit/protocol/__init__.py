@@ -1,0 +1,1 @@
+"""The protocol: packets, framing, and the conversations at both ends."""
