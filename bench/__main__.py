@@ -51,7 +51,8 @@ class Run:
     def __init__(self, chosen: list[rows.Row], plan: rows.Plan) -> None:
         self.rows, self.plan = chosen, plan
         self.figures: dict[tuple[str, str], dict[int, rows.Figures]] = {}
-        self.notes: dict[tuple[str, str], str] = {}
+        self.notes: dict[tuple[str, str], str] = {}  # for the table
+        self.reasons: dict[tuple[str, str], str] = {}  # the same, at length, where something failed
         self.failed = False
 
     def round(self, number: int) -> None:
@@ -70,7 +71,8 @@ class Run:
         except Exception as error:  # noqa: BLE001  # whatever it is, the others still have their say
             self.notes[key] = f"failed in round {number}"
             self.failed = True
-            print(f"{row.name}, {who}: {error}", file=sys.stderr)
+            self.reasons[key] = f"{type(error).__name__}: {error}"
+            print(f"{row.name}, {who}: {self.reasons[key]}", file=sys.stderr)
         else:
             self.figures.setdefault(key, {})[number] = figures
         said = self.notes.get(key) or ", ".join(f"{m} {table.number(figures[m])}" for m in row.metrics)
@@ -97,6 +99,7 @@ class Run:
                 "who": who,
                 "reference": next(iter(row.contenders)),
                 "note": self.notes.get((row.name, who), ""),
+                "reason": self.reasons.get((row.name, who), ""),
                 "rounds": self.figures.get((row.name, who), {}),
             }
             for row in self.rows
