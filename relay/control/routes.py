@@ -72,7 +72,7 @@ class Request(NamedTuple):
     method: str
     path: str
     query: Sequence[tuple[str, str]]
-    uid: int
+    uid: int | None
 
 
 #: an object, or pieces of JSON Lines that come as they are read
@@ -142,7 +142,7 @@ class Routes:
             counts,
             self._facts(),
             draining=spool.draining,
-            accepting=not spool.draining and spool.failing is None,
+            accepting=spool.refusing is None,
             oldest_seconds=max(0, now - found.accepted_at) / 1e6 if found else 0.0,
             spool_bytes=spool.bytes_on_disk(),
             problems=[*self._problems(), *problems],

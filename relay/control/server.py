@@ -26,8 +26,8 @@ import h11
 
 from relay import settings
 from relay.clock import Clock
-from relay.control.door import inode, open_door, peer_uid
 from relay.control.routes import Answer, Refused, Request, Routes
+from relay.doors import close_door, inode, open_door, peer_uid
 from relay.errors import RelayError
 from relay.facts import Facts, Problem
 from relay.spool.spool import Spool
@@ -75,8 +75,7 @@ class Control:
         """Stop listening, cut the connections, remove the socket."""
         if self._server is not None:
             self._server.close()
-            if inode(self._settings.socket) == self._inode:
-                self._settings.socket.unlink(missing_ok=True)
+            close_door(self._settings.socket, self._inode)
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
@@ -205,7 +204,7 @@ class _Peer:
             await self._writer.drain()
 
 
-def _request(begun: h11.Request, uid: int) -> Request:
+def _request(begun: h11.Request, uid: int | None) -> Request:
     target = urlsplit(begun.target.decode("ascii", "replace"))
     try:
         query = parse_qsl(target.query, keep_blank_values=True, max_num_fields=32)

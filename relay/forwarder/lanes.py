@@ -137,7 +137,18 @@ class Track:
 class Lane:
     """One function: its tracks by priority, its window, and what went wrong last."""
 
-    __slots__ = ("function", "last_error", "log_at", "not_before", "queued", "troubles", "tracks", "unlogged", "window")
+    __slots__ = (
+        "function",
+        "last_error",
+        "log_at",
+        "not_before",
+        "queued",
+        "tracks",
+        "troubles",
+        "unlogged",
+        "window",
+        "workers",
+    )
 
     def __init__(self, function: bytes) -> None:
         self.function = function
@@ -149,6 +160,8 @@ class Lane:
         self.troubles = 0
         self.not_before = 0.0
         self.last_error = ""
+        #: how many workers the upstream in use said it has, None where it was not asked
+        self.workers: int | None = None
         #: when a failure was last logged, and how many were not since
         self.log_at = 0.0
         self.unlogged = 0

@@ -28,13 +28,15 @@ from relay.facts import Facts, LaneFacts, UpstreamFacts
 from relay.forwarder.heads import Heads
 from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.schedule import Schedule
+from relay.forwarder.verdicts import Rule, describe, set_back
 from relay.protocol.upstream import News
 from relay.settings import Forwarder as Limits
 from relay.settings import Upstream
-from relay.spool.changes import Attempt, Done, Setback
+from relay.spool.changes import Done, Setback
 from relay.spool.committer import Committed
 from relay.spool.preparing import is_message_id
 from relay.spool.spool import Spool
+from relay.upstream import census
 from relay.upstream.backoff import Backoff
 from relay.upstream.health import Condition, Event, Health
 from relay.upstream.link import Link
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 #: verdicts not yet stored beyond which nothing is sent
 VERDICTS_LIMIT = 10_000
+#: seconds between two counts of the workers, while a lane is stalled
+CENSUS_S = 5.0
 #: seconds between two log lines about failures of one function
 LOG_S = 1.0
 
@@ -80,6 +84,8 @@ class Forwarder:
         self._in_flight_ready = 0
         self._in_flight_deferred = 0
         self._stopping = False
+        self._census: asyncio.Task[None] | None = None
+        self._census_at = 0.0
         #: set when a stop has nothing to wait for
         self._quiet = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -101,6 +107,8 @@ class Forwarder:
             await asyncio.wait_for(self._quiet.wait(), timeout_s)
         if self._timer is not None:
             self._timer.cancel()
+        if self._census is not None:
+            self._census.cancel()
         if self._link is not None:
             self._link.close()
 
@@ -132,7 +140,7 @@ class Forwarder:
             for server, condition in self._conditions.items()
         )
         lanes = {
-            lane.function: LaneFacts(lane.window.casts, lane.window.stalled, lane.last_error)
+            lane.function: LaneFacts(lane.window.casts, lane.window.stalled, lane.last_error, lane.workers)
             for lane in self._heads.lanes.values()
             if lane.window.casts or lane.last_error
         }
@@ -242,6 +250,7 @@ class Forwarder:
         self._schedule.clear()
         for lane in self._heads.lanes.values():
             lane.window.reset()
+            lane.workers = None
         self._flying.clear()
         if not self._stopping:
             self._connect(now)
@@ -322,32 +331,14 @@ class Forwarder:
             self._leave_alone(flight, now)
             self._log_failure(link, flight, what, f"{lane.function.decode()} waits", now)
             return None
-        attempts = flight.attempts + flight.doubts + 1
-        failures = flight.failures + what.counts
-        due_at = None
-        if what.outcome is Outcome.DEFERRED and (failures < self._limits.max_attempts or self._spool.draining):
-            wait_s = self._backoff.wait(failures, self._rng)
-            due_at = self._clock.wall() + round(wait_s * 1e6)
-            next_step = f"again in {spell(wait_s)}"
-        else:
-            next_step = "dead"
+        wall = self._clock.wall()
+        rule = Rule(self._limits.max_attempts, self._backoff, self._spool.draining)
+        setback = set_back(flight, what, rule, str(link.server), wall, now - flight.began_at, self._rng)
+        due_at = setback.due_at
+        next_step = "dead" if due_at is None else f"again in {spell((due_at - wall) / 1e6)}"
         self._log_failure(link, flight, what, next_step, now)
         self._after(lane, now)
-        took = round((now - flight.began_at) * 1e6)
-        log_entry = Attempt(attempts, flight.began_us, took, str(link.server), what.reason, what.text)
-        return Setback(
-            flight.cast[0],
-            flight.track.name.number,
-            flight.deferred,
-            due_at,
-            attempts,
-            failures,
-            what.counts,
-            flight.doubts,
-            what.reason,
-            what.text,
-            (log_entry,),
-        )
+        return setback
 
     def _leave_alone(self, flight: Flight, now: float) -> None:
         """The server has trouble with this function: the cast is ready again, the function waits a little."""
@@ -366,18 +357,7 @@ class Forwarder:
         if now - lane.log_at < LOG_S:
             lane.unlogged += 1
             return
-        log.warning(
-            "cast %d of %s: attempt %d at %s came to %s (%s) after %s; %s%s",
-            flight.cast[0],
-            lane.function.decode(),
-            flight.attempts + flight.doubts + 1,
-            link.server,
-            what.reason,
-            what.text[:200],
-            spell(now - flight.began_at),
-            next_step,
-            f"; {lane.unlogged} more like this" if lane.unlogged else "",
-        )
+        log.warning("%s", describe(flight, what, str(link.server), now - flight.began_at, next_step, lane.unlogged))
         lane.log_at, lane.unlogged = now, 0
 
     # -- time ------------------------------------------------------------------------------------------------------
@@ -392,5 +372,23 @@ class Forwarder:
             self._resting.discard(lane)
             self._schedule.enter(lane, now)
         self._connect(now)
+        self._count_workers(now)
         self._pump()
         self._timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _count_workers(self, now: float) -> None:
+        """Ask the upstream in use for its workers, now and then while lanes are stalled."""
+        link = self._link
+        busy = self._census is not None and not self._census.done()
+        if busy or link is None or not link.is_open or now < self._census_at:
+            return
+        stalled = [lane for lane in self._flying if lane.window.stalled]
+        if stalled:
+            self._census_at = now + CENSUS_S
+            self._census = self._loop.create_task(self._take_census(link, stalled))
+
+    async def _take_census(self, link: Link[Flight], lanes: list[Lane]) -> None:
+        workers = await census.ask(link.server)
+        if self._link is link:
+            for lane in lanes:
+                lane.workers = None if workers is None else workers.get(lane.function, 0)

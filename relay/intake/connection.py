@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import struct
 from collections import deque
 
 from relay.cast import Arrival
+from relay.doors import peer_uid
 from relay.protocol.caller import Answers, Conversation, refusal
 from relay.spool.spool import Spool
 
@@ -27,8 +26,6 @@ UNANSWERED_CASTS = 20_000
 UNANSWERED_BYTES_IN_ALL = 64 * 1024 * 1024
 #: bytes of one read
 READ_BYTES = 256 * 1024
-
-_CREDENTIALS = struct.Struct("3i")
 
 
 class Door:
@@ -226,12 +223,3 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._paused = False
         self._transport.resume_reading()
-
-
-def peer_uid(sock: socket.socket | None) -> int | None:
-    """The uid of the process at the other end of a unix socket, as the kernel knows it; None elsewhere."""
-    if sock is None or sock.family != socket.AF_UNIX:
-        return None
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(raw)[1]
-    return uid

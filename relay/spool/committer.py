@@ -292,6 +292,14 @@ class Committer:
         self._post(self._told, Committed((), self._transitions.committed(), None))
         return result
 
+    @property
+    def refusing(self) -> str | None:
+        """The code that a cast which needs no more than a byte would be refused with now, else None."""
+        if self.failing is not None:
+            return "spool_error"
+        closed, casts, size = self._room()
+        return closed or ("spool_full" if casts < 1 or size < 1 else None)
+
     def _room(self) -> tuple[str | None, int, int]:
         """(code that refuses every new cast, casts that have room, bytes that have room)."""
         limits, transitions = self._limits, self._transitions

@@ -75,6 +75,11 @@ class Spool:
         return self._writer.failing
 
     @property
+    def refusing(self) -> str | None:
+        """The code that new casts are refused with, else None."""
+        return self._writer.refusing
+
+    @property
     def path(self) -> Path:
         """The database's path, for readers."""
         return self._path

@@ -188,7 +188,7 @@ def test_changes_need_root_or_the_agents_own_uid(tmp_path: Path, monkeypatch: py
 
 def test_the_peer_is_who_the_kernel_says() -> None:
     """SO_PEERCRED of a socket pair made here is our own uid."""
-    from relay.control.door import peer_uid
+    from relay.doors import peer_uid
 
     here, there = socket.socketpair(socket.AF_UNIX)
     with here, there:

@@ -1,10 +1,9 @@
-"""The unix socket of the operator's door: made so that nobody can use it before its permissions are what they
-will be.
+"""Unix sockets that relay listens on: made so that nobody can use one before its permissions are what they will be.
 
-Promises: a socket that somebody answers on is left alone; a stale one is removed; another kind of file never
-is.  At the close only our own socket is removed, not one that has taken its place.
+Promises: a socket that somebody answers on is left alone; a stale one is removed; another kind of file never is.  At
+the close only our own socket is removed, not one that has taken its place.
 
-When it fails: SocketUnusable, which names the path and why.
+When it fails: SocketUnusable (73), one line that names the path and why.
 """
 
 from __future__ import annotations
@@ -31,6 +30,12 @@ def open_door(path: Path, mode: int, group: str | None, backlog: int) -> socket.
         raise SocketUnusable(f"{path}: {error.strerror or error}") from None
 
 
+def close_door(path: Path, made: int | None) -> None:
+    """Remove the socket at `path` if it is still the one whose inode is `made`."""
+    if made is not None and inode(path) == made:
+        path.unlink(missing_ok=True)
+
+
 def inode(path: Path) -> int | None:
     """The inode of what is at `path`, None when there is nothing."""
     try:
@@ -39,8 +44,10 @@ def inode(path: Path) -> int | None:
         return None
 
 
-def peer_uid(connection: socket.socket) -> int:
-    """The uid at the other end, as the kernel saw it connect."""
+def peer_uid(connection: socket.socket) -> int | None:
+    """The uid at the other end of a unix socket, as the kernel saw it connect; None for other sockets."""
+    if connection.family != socket.AF_UNIX:
+        return None
     # struct ucred: pid, uid, gid
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     _, uid, _ = struct.unpack("=iII", raw)

@@ -1,0 +1,51 @@
+"""How many workers each function has at a job server: the text command `status`, on a connection of its own.
+
+The answer is a line a function (name, queued, running, workers, with tabs between) and a line with a dot.  Only the
+workers are read.  Bounded: ANSWER_BYTES and TIMEOUT_S; what goes wrong gives None, never an exception, because nothing
+but a better word for the operator hangs on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from relay.settings import Server
+
+#: longest answer that is read, in bytes
+ANSWER_BYTES = 4 * 1024 * 1024
+#: seconds that one census may take
+TIMEOUT_S = 5.0
+
+
+def read(answer: bytes) -> dict[bytes, int] | None:
+    """Workers by function; None for what is no such answer."""
+    lines = answer.splitlines()
+    if not lines or lines[-1] != b".":
+        return None
+    workers: dict[bytes, int] = {}
+    for line in lines[:-1]:
+        columns = line.split(b"\t")
+        if len(columns) != 4 or not columns[3].isdigit():
+            return None
+        workers[columns[0]] = int(columns[3])
+    return workers
+
+
+async def ask(server: Server) -> dict[bytes, int] | None:
+    """Workers by function at `server`, or None where it could not be learnt."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            try:
+                writer.write(b"status\n")
+                answer = b""
+                while not (answer == b".\n" or answer.endswith(b"\n.\n")) and len(answer) < ANSWER_BYTES:
+                    piece = await reader.read(65536)
+                    if not piece:
+                        return None
+                    answer += piece
+            finally:
+                writer.close()
+    except (OSError, UnicodeError, TimeoutError):
+        return None
+    return read(answer)
