@@ -17,7 +17,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 
 class Priority(IntEnum):
@@ -63,7 +63,7 @@ class Arrival:
     `settled(self)` in the event loop's thread, after COMMIT returned or after the batch was refused.
     """
 
-    __slots__ = ("casts", "first_id", "outcome", "prepared", "settled", "size", "uid")
+    __slots__ = ("answered", "casts", "first_id", "outcome", "prepared", "settled", "size", "uid")
 
     def __init__(
         self,
@@ -80,7 +80,9 @@ class Arrival:
         self.first_id = 0
         #: what the spool could do for it before the writer's turn
         self.prepared: Prepared | None = None
-        #: for each cast, in order: its id, or the code of its refusal
+        #: for each cast, in order: its id, or the code of its refusal; a promise only once `answered` is True, which
+        #: is set in the event loop's thread after COMMIT returned
+        self.answered = False
         self.outcome: Sequence[int | str] = ()
 
     def __repr__(self) -> str:
@@ -118,6 +120,14 @@ class Taken(NamedTuple):
 _SEED = struct.Struct("<qqqq").pack
 _DIGEST = struct.Struct("<q").pack
 
+#: the types that the columns of a Row may have: integers but for the unique and the payload, None where allowed
+_ROW_TYPES = frozenset(
+    (int, int, int, not_before, uid, *unique, int, bytes)
+    for not_before in (int, type(None))
+    for uid in (int, type(None))
+    for unique in ((int, bytes), (type(None), type(None)))
+)
+
 
 def seed(lane: int, accepted_at: int, not_before: int | None, uid: int | None) -> int:
     """The part of a checksum that casts of one lane and one arrival share."""
@@ -136,7 +146,9 @@ def checksum(seed_: int, id_: int, digest: int | None, unique: bytes | None, pay
     return zlib.crc32(payload, crc)
 
 
-def sound(row: Row) -> bool:
-    """True when a row read back is the row that was written."""
-    id_, lane, accepted_at, not_before, uid, digest, unique, crc, payload = row
+def sound(row: tuple[object, ...]) -> bool:
+    """True when a row read back is the row that was written; total, whatever a flipped bit made of its columns."""
+    if tuple(map(type, row)) not in _ROW_TYPES:
+        return False
+    id_, lane, accepted_at, not_before, uid, digest, unique, crc, payload = cast("Row", row)
     return checksum(seed(lane, accepted_at, not_before, uid), id_, digest, unique, payload) == crc

@@ -3,7 +3,7 @@
 The theory.  A cast is born by COMMIT and ends by COMMIT; between the two it is in one of the states below, and only an
 event of this table moves it.  IN_FLIGHT is the one state that is never written: one process owns the spool, so a crash
 needs no repair, the row simply never left READY or DEFERRED.  A doubt (the link was lost before the verdict) writes
-nothing either: the cast goes back to where it was taken from, and out again under a fresh wire unique.
+nothing either: the cast is ready again at once, whatever its row says, and goes out under a fresh wire unique.
 
 DONE stands beside every living state, not only IN_FLIGHT: a worker's answer can arrive late, when the cast was already
 given back, deferred or even buried, and work that is done is never done again on purpose.

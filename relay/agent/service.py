@@ -66,7 +66,9 @@ class Service:
             settings.control, spool, forwarder.facts, self._clock, relay.__version__, self._list_problems
         )
         intake = settings.intake
-        self._door = Door(spool, socket.gethostname(), intake.max_payload, intake.max_connections)
+        self._door = Door(
+            spool, forwarder, socket.gethostname(), relay.__version__, intake.max_payload, intake.max_connections
+        )
         self._listener = Listener(self._door, intake.socket, intake.socket_mode, intake.socket_group)
         try:
             await self._control.start()

@@ -11,9 +11,11 @@ have come.  Runs in the event loop's thread.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate
 
 from relay.cast import LaneName, Waiting
 from relay.clock import Clock
@@ -110,8 +112,9 @@ class Heads:
     def offer(self, track: Track, fresh: list[Waiting], now: float) -> None:
         room = self._room(track.lane)
         if track.lane.window.moving:
-            # what is fresh need not be read back: as much as the memory for all lanes holds
-            room = max(room, (BUFFER_BYTES - self.buffered) // (OVERHEAD + len(fresh[0][2])))
+            # what is fresh need not be read back: as much as half the memory for all lanes holds
+            sizes = accumulate([OVERHEAD + len(cast[2]) for cast in fresh])
+            room = max(room, bisect_right(list(sizes), BUFFER_BYTES // 2 - self.buffered))
         kept = track.offer(fresh, room)
         if kept:
             self.buffered += OVERHEAD * kept + sum([len(cast[2]) for cast in fresh[:kept]])
@@ -187,6 +190,7 @@ class Heads:
     def _enter(self, track: Track, took: Took) -> None:
         self.buffered += sum([OVERHEAD + len(taken.cast[2]) for taken in took.casts])
         self._schedule.enter(track.lane, self._clock.monotonic())
+        self.refill(track)
         self._wake()
 
     def due_in(self, track: Track, wait_s: float) -> None:

@@ -146,6 +146,10 @@ class Forwarder:
         }
         return Facts(upstreams, lanes, self._in_flight_ready, self._in_flight_deferred)
 
+    def is_in_flight(self, cast_id: int) -> bool:
+        """True while that cast is at an upstream, without a verdict."""
+        return self._link is not None and any(flight.cast[0] == cast_id for flight in self._link.outstanding())
+
     def expedite(self) -> None:
         """Deferred casts on disk were made due: look at them now."""
         self._heads.expedite()
@@ -343,6 +347,7 @@ class Forwarder:
     def _leave_alone(self, flight: Flight, now: float) -> None:
         """The server has trouble with this function: the cast is ready again, the function waits a little."""
         lane = flight.track.lane
+        flight.attempts += 1
         self._heads.put_back(flight)
         self._landed(flight)
         self._resting.add(lane)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from relay.forwarder.lanes import Flight, Lane
-from relay.forwarder.window import UpstreamWindow
+from relay.forwarder.window import START_BYTES, TRIES, UpstreamWindow
 from relay.settings import Forwarder as Limits
 
 #: casts of one lane before it is the next one's turn
@@ -56,12 +56,13 @@ class Schedule:
         """
         if ring is self._moving:
             return ring[0].window.moving and ring[0].window.room(self.limits) > 0
-        return self.window.others_bytes >= self.limits.window_bytes
+        return self.window.others_bytes >= TRIES * self.limits.window_bytes
 
     def _send(self, lane: Lane, room: int, now: float) -> list[Flight]:
         """Pull casts and count them in.  The bytes may be overshot by one cast, so that every cast fits."""
         flights = lane.pull(room)
-        size, limit = 0, self.limits.function_window_bytes - lane.window.bytes
+        most = self.limits.function_window_bytes if lane.window.moving else START_BYTES
+        size, limit = 0, most - lane.window.bytes
         for number, flight in enumerate(flights):
             if number and size >= limit:
                 for back in reversed(flights[number:]):

@@ -18,6 +18,10 @@ from relay.settings import Forwarder as Limits
 
 #: casts in flight that a function starts with
 START = 8
+#: bytes in flight that a function starts with; one cast always fits
+START_BYTES = 256 * 1024
+#: how many times window_bytes the functions that are not moving may have in flight, so that each can still try one cast
+TRIES = 4
 #: seconds without a verdict after which a function with casts in flight is stalled
 STALL_S = 2.0
 
@@ -47,7 +51,8 @@ class FunctionWindow:
 
     def room(self, limits: Limits) -> int:
         """Casts that may be sent now, as far as this function alone is asked."""
-        if self.casts and self.bytes >= limits.function_window_bytes:
+        most_bytes = limits.function_window_bytes if self.moving else min(START_BYTES, limits.function_window_bytes)
+        if self.casts and self.bytes >= most_bytes:
             return 0
         most = self.limit if self.moving else min(self.limit, START)
         return max(0, min(most, limits.function_window) - self.casts)
@@ -105,9 +110,9 @@ class UpstreamWindow:
             if self.moving and self.moving_bytes >= limits.window_bytes:
                 return 0
             return max(0, limits.window - self.moving)
-        if self.others_bytes >= limits.window_bytes:
-            return 0
-        return max(0 if window.casts else 1, limits.window - self.others)
+        most = limits.window - self.others if self.others_bytes < limits.window_bytes else 0
+        alone = 0 if window.casts or self.others_bytes >= TRIES * limits.window_bytes else 1
+        return max(alone, most)
 
     def add(self, moving: bool, casts: int, size: int) -> None:
         """Count casts in, or out with negative numbers."""

@@ -15,7 +15,8 @@ from collections import deque
 
 from relay.cast import Arrival
 from relay.doors import peer_uid
-from relay.protocol.caller import Answers, Conversation, refusal
+from relay.intake.inquiry import Desk, InFlight, Inquiry
+from relay.protocol.caller import Answers, Conversation, Question, refusal
 from relay.spool.spool import Spool
 
 #: payload bytes that one caller may have unanswered; one read more always fits
@@ -24,6 +25,10 @@ UNANSWERED_BYTES = 4 * 1024 * 1024
 UNANSWERED_CASTS = 20_000
 #: payload bytes that all callers together may have unanswered before none is read from
 UNANSWERED_BYTES_IN_ALL = 64 * 1024 * 1024
+#: answers to anything but casts that one caller may be owed; one read more always fits
+OWED = 1000
+#: bytes of answers after which it is looked at whether the caller reads them
+WRITE_BYTES = 256 * 1024
 #: bytes of one read
 READ_BYTES = 256 * 1024
 
@@ -31,9 +36,12 @@ READ_BYTES = 256 * 1024
 class Door:
     """What the connections of one intake share: the spool, the handles' prefix, and the budget."""
 
-    def __init__(self, spool: Spool, host: str, max_payload: int, max_connections: int) -> None:
+    def __init__(
+        self, spool: Spool, forwarder: InFlight, host: str, version: str, max_payload: int, max_connections: int
+    ) -> None:
         self.spool = spool
         self.answers = Answers(b"H:" + host.encode("ascii", "replace")[:40] + b":")
+        self.desk = Desk(spool, forwarder, self.answers, version)
         self.max_payload = max_payload
         self.max_connections = max_connections
         self.connections: set[Connection] = set()
@@ -95,7 +103,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._uid: int | None = None
         #: what is owed, in order: answers, or arrivals that will have theirs
-        self._owed: deque[bytes | Arrival] = deque()
+        self._owed: deque[bytes | Arrival | Inquiry] = deque()
         self._unanswered = 0
         self._unanswered_casts = 0
         self._paused = False
@@ -140,6 +148,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """It reads them again."""
         self._deaf = False
+        self._answer()
         self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -155,6 +164,9 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(item, bytes):
                 self._owed.append(item)
                 continue
+            if isinstance(item, Question):
+                self._owed.append(self._door.desk.ask(item, self._found))
+                continue
             arrival = Arrival(item, self._uid, self._settled)
             self._owed.append(arrival)
             self._unanswered += arrival.size
@@ -162,13 +174,16 @@ class Connection(asyncio.BufferedProtocol):
             self._door.unanswered += arrival.size
             self._door.spool.append(arrival)
         self._answer()
-        if (
+        if self._has_enough() or self._door.full or self._conversation.closing:
+            self._pause()
+
+    def _has_enough(self) -> bool:
+        """True while this caller is owed as much as it may be."""
+        return (
             self._unanswered >= UNANSWERED_BYTES
             or self._unanswered_casts >= UNANSWERED_CASTS
-            or self._door.full
-            or self._conversation.closing
-        ):
-            self._pause()
+            or len(self._owed) >= OWED
+        )
 
     def _settled(self, arrival: Arrival) -> None:
         """The spool has answered for these casts."""
@@ -182,21 +197,37 @@ class Connection(asyncio.BufferedProtocol):
             self.go_on()
 
     def _answer(self) -> None:
-        """Write every answer that is known, up to the first that is not."""
-        owed, out = self._owed, []
-        while owed:
-            first = owed[0]
-            if isinstance(first, bytes):
-                out.append(first)
-            elif first.outcome:
-                out.append(self._door.answers.to(first.outcome))
-            else:
+        """Write every answer that is known, up to the first that is not, while the caller reads them."""
+        owed = self._owed
+        while owed and not self._deaf:
+            out: list[bytes] = []
+            size = 0
+            while owed and size < WRITE_BYTES:
+                answer = self._answer_to(owed[0])
+                if answer is None:
+                    break
+                out.append(answer)
+                size += len(answer)
+                owed.popleft()
+            if not out:
                 break
-            owed.popleft()
-        if out:
             self._transport.write(b"".join(out))
         if not owed and (self._leaving or self._conversation.closing):
             self._transport.close()
+
+    def _answer_to(self, first: bytes | Arrival | Inquiry) -> bytes | None:
+        if isinstance(first, bytes):
+            return first
+        if isinstance(first, Inquiry):
+            return first.answer
+        return self._door.answers.to(first.outcome) if first.answered else None
+
+    def _found(self) -> None:
+        """An inquiry has its answer."""
+        if not self._gone:
+            self._answer()
+            if self._paused:
+                self.go_on()
 
     def hush(self) -> None:
         """Read no more, for good."""
@@ -216,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
         """Read again, if nothing speaks against it."""
         if not self._paused or self._gone or self._deaf or self._hushed or self._conversation.closing:
             return
-        if self._unanswered >= UNANSWERED_BYTES or self._unanswered_casts >= UNANSWERED_CASTS:
+        if self._has_enough():
             return
         if self._door.full:
             self._door.wait(self)

@@ -1,8 +1,8 @@
 """The conversation with a caller: what each of its packets asks for, and how we answer.
 
 `feed` turns a read into a *turn*: a list of items in the order of the requests.  An item is either an answer that is
-known at once (bytes), or a run of submissions (a list of casts) whose answers are due when the spool has them on disk.
-The shell writes the answers in just this order.
+known at once (bytes), a run of submissions (a list of casts) whose answers are due when the spool has them on disk, or
+a question that only the agent can answer.  The shell writes the answers in just this order.
 
 Valid submissions are what `SUBMISSIONS` maps to a priority; every other packet gets an ERROR packet, and the
 connection stays usable.  What cannot be read at all ends the conversation: `closing` becomes True after the answer
@@ -14,9 +14,10 @@ A function of bytes: no I/O, no clock; its one setting is the largest payload.  
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from relay.cast import Priority, Submission
+from relay.protocol import admin
 from relay.protocol.framing import LINE, OVERSIZE, BadFrame, Framer, Packet
 from relay.protocol.packets import HEADER, REQ, RES, Kind, encode
 
@@ -29,7 +30,15 @@ _ARGUMENTS_LIMIT = FUNCTION_LIMIT + UNIQUE_LIMIT + 4
 #: good function names remembered, so that a known one costs a look-up
 _KNOWN_FUNCTIONS = 16_384
 
-Item: TypeAlias = bytes | list[Submission]
+
+class Question(NamedTuple):
+    """What the agent is asked: `kind` is GET_STATUS, GET_STATUS_UNIQUE or LINE, `about` the argument or command."""
+
+    kind: int
+    about: bytes
+
+
+Item: TypeAlias = bytes | list[Submission] | Question
 
 #: (packet type) -> the priority of the cast that it submits
 SUBMISSIONS: dict[int, int] = {
@@ -55,7 +64,9 @@ SENTENCES: dict[str, str] = {
     "spool_full": "The spool has reached its limit.",
     "too_many_connections": "This relay has as many callers as it may; the connection is closed.",
     "unique_too_large": "A unique is at most 64 bytes.",
+    "too_slow": "The rest of a packet did not come in time; the connection is closed.",
     "unknown_command": "relay does not know this command.",
+    "unknown_option": "relay knows one option: exceptions.",
 }
 
 
@@ -72,6 +83,14 @@ def good_function(name: bytes) -> bool:
     return 0 < len(name) <= FUNCTION_LIMIT and min(name) > 0x20 and max(name) < 0x7F
 
 
+def status(question: Question, known: bool, running: bool) -> bytes:
+    """The answer to a GET_STATUS or GET_STATUS_UNIQUE: is the cast here, and is it in flight."""
+    known_running = (b"1" if known else b"0", b"1" if running else b"0")
+    if question.kind == Kind.GET_STATUS:
+        return encode(RES, Kind.STATUS_RES, question.about, *known_running, b"0", b"0")
+    return encode(RES, Kind.STATUS_RES_UNIQUE, question.about, *known_running, b"0", b"0", b"0")
+
+
 class Answers:
     """Builds the answers to a run from what the spool said; `prefix` is a handle up to its id: `H:<host>:`."""
 
@@ -86,6 +105,12 @@ class Answers:
             head = HEADER.pack(RES, Kind.JOB_CREATED, len(self._prefix) + digits)
             self._digits, self._head = digits, head.decode("latin-1") + self._prefix
         return self._head
+
+    def cast_id(self, handle: bytes) -> int | None:
+        """The id in a handle of ours, None for another's."""
+        prefix = self._prefix.encode("latin-1")
+        number = handle[len(prefix) :]
+        return int(number) if handle.startswith(prefix) and len(number) <= 19 and number.isdigit() else None
 
     def to(self, outcome: Sequence[int | str]) -> bytes:
         """The answers, joined: JOB_CREATED for an id, ERROR for a code."""
@@ -110,6 +135,11 @@ class Conversation:
         #: True when the connection is to be closed once everything before has been answered
         self.closing = False
 
+    @property
+    def midway(self) -> bool:
+        """True while a packet has begun and not ended."""
+        return self._framer.midway
+
     def feed(self, data: bytes) -> list[Item]:
         """The turn that these bytes complete."""
         if self.closing:
@@ -117,9 +147,10 @@ class Conversation:
         try:
             packets = self._framer.feed(data)
         except BadFrame as error:
-            self.closing = True
             turn = self._turn(error.packets)
-            turn.append(_REFUSED["bad_packet"])
+            if not self.closing:
+                self.closing = True
+                turn.append(_REFUSED["bad_packet"])
             return turn
         return self._turn(packets)
 
@@ -136,10 +167,11 @@ class Conversation:
                     if function in known and len(unique) <= UNIQUE_LIMIT and len(payload) <= limit:
                         add((function, unique, payload, priority))
                         continue
-                    answer = self._check(function, unique, payload)
-                    if answer is None:
+                    refused = self._check(function, unique, payload)
+                    if refused is None:
                         add((function, unique, payload, priority))
                         continue
+                    answer: bytes | Question = refused
                 else:
                     answer = _REFUSED["bad_packet"]
                     self.closing = True
@@ -169,12 +201,17 @@ class Conversation:
         _known.add(function)
         return None
 
-    def _other(self, kind: int, body: bytes) -> bytes:
-        """The answer to what is no submission."""
+    def _other(self, kind: int, body: bytes) -> bytes | Question:
+        """The answer to what is no submission, or the question it asks."""
         if kind == Kind.ECHO_REQ:
             return encode(RES, Kind.ECHO_RES, body)
+        if kind == Kind.OPTION_REQ:
+            return encode(RES, Kind.OPTION_RES, body) if body == b"exceptions" else _REFUSED["unknown_option"]
+        if kind in (Kind.GET_STATUS, Kind.GET_STATUS_UNIQUE):
+            return Question(kind, body)
         if kind == LINE:
-            return b"ERR unknown_command relay+does+not+know+this+command\r\n"
+            command = b" ".join(body.split())
+            return Question(LINE, command) if command in admin.COMMANDS else admin.UNKNOWN
         if kind & OVERSIZE:
             return _REFUSED["payload_too_large"]
         return _REFUSED[REFUSALS.get(kind, "unknown_command")]

@@ -21,8 +21,8 @@ LENGTH_LIMIT = 64 * 1024 * 1024
 #: longest text line, in bytes, its end included
 LINE_LIMIT = 4096
 
-#: added to the kind of a packet whose body was cut to `keep` bytes
-OVERSIZE = 1 << 16
+#: added to the kind (32 bits on the wire) of a packet whose body was cut to `keep` bytes
+OVERSIZE = 1 << 32
 #: the kind of a text line
 LINE = -1
 
@@ -51,8 +51,8 @@ class Framer:
         self._keep = keep
         self._lines = lines
         self._rest = b""
-        #: pieces of a packet that needs more than one read, and how many bytes they still lack
-        self._pieces: list[bytes] = []
+        #: the beginning of a packet that needs more than one read, and how many bytes it still lacks
+        self._pieces = bytearray()
         self._lacking = 0
         #: bytes of an oversize body still to be dropped
         self._skipping = 0
@@ -79,12 +79,12 @@ class Framer:
 
     def _gather(self, data: bytes) -> bytes:
         """Collect a packet over many reads without joining it at each: nothing, or the whole and what follows."""
-        self._pieces.append(data)
+        self._pieces += data
         self._lacking -= len(data)
         if self._lacking > 0:
             return b""
-        data = b"".join(self._pieces)
-        self._pieces = []
+        data = bytes(self._pieces)
+        self._pieces = bytearray()
         return data
 
     def _skip(self, data: bytes, packets: list[Packet]) -> bytes:
@@ -128,7 +128,7 @@ class Framer:
             self._begin(data, at, packets)
 
     def _wait_for(self, start: bytes, lacking: int) -> None:
-        self._pieces = [start]
+        self._pieces = bytearray(start)
         self._lacking = lacking
 
     def _oversize(self, data: bytes, at: int, kind: int, size: int, packets: list[Packet]) -> bool:

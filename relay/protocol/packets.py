@@ -63,6 +63,8 @@ class Kind(IntEnum):
     SUBMIT_JOB_LOW_BG = 34
     SUBMIT_JOB_SCHED = 35
     SUBMIT_JOB_EPOCH = 36
+    GET_STATUS_UNIQUE = 41
+    STATUS_RES_UNIQUE = 42
 
 
 #: How many arguments a body of each type has; types that relay neither sends nor reads the body of are left out.
@@ -82,6 +84,8 @@ ARGUMENTS: dict[int, int] = {
     Kind.OPTION_RES: 1,
     Kind.GET_STATUS: 1,
     Kind.STATUS_RES: 5,
+    Kind.GET_STATUS_UNIQUE: 1,
+    Kind.STATUS_RES_UNIQUE: 6,
     Kind.WORK_STATUS: 3,
     Kind.WORK_COMPLETE: 2,
     Kind.WORK_FAIL: 1,

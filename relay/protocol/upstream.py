@@ -74,8 +74,10 @@ class Conversation(Generic[Token]):
         #: jobs by handle: those behind a clean barrier, and those that wait for theirs
         self._proven: dict[bytes, Token] = {}
         self._unproven: dict[bytes, Token] = {}
-        #: ends that came before the barrier
-        self._early: list[tuple[bytes, int, bytes]] = []
+        #: ends that came before the barrier, by handle
+        self._early: dict[bytes, tuple[int, bytes]] = {}
+        #: jobs of a read that broke the protocol: what it told of them is not believed
+        self._disbelieved: list[Token] = []
 
     @property
     def is_open(self) -> bool:
@@ -90,7 +92,7 @@ class Conversation(Generic[Token]):
     def outstanding(self) -> list[Token]:
         """Every submission without a verdict: in doubt, once the connection is gone."""
         owed = [token for token in self._owed if token is not None]
-        return [*self._proven.values(), *self._unproven.values(), *owed]
+        return [*self._proven.values(), *self._unproven.values(), *owed, *self._disbelieved]
 
     def open(self) -> bytes:
         """The first bytes to send."""
@@ -117,13 +119,21 @@ class Conversation(Generic[Token]):
         return b"".join(out)
 
     def feed(self, data: bytes) -> News[Token]:
-        """What these bytes tell; raises ProtocolError (the link is to be dropped)."""
+        """What these bytes tell; raises ProtocolError: the link is to be dropped, and `outstanding` is in doubt."""
         news: News[Token] = News()
+        try:
+            self._read(data, news)
+        except ProtocolError:
+            self._disbelieved += [*news.done, *(token for token, _, _ in news.troubles)]
+            raise
+        return news
+
+    def _read(self, data: bytes, news: News[Token]) -> None:
         done, proven = news.done.append, self._proven
         for kind, body in self._framer.feed(data):
             if kind == Kind.WORK_COMPLETE:
-                handle = body[: body.find(b"\0")]
-                token = proven.pop(handle, None)
+                handle, nul, _ = body.partition(b"\0")
+                token = proven.pop(handle, None) if nul else None
                 if token is not None:
                     done(token)
                 else:
@@ -134,7 +144,6 @@ class Conversation(Generic[Token]):
                 self._barrier(news)
             else:
                 self._rarer(kind, body, news)
-        return news
 
     def _created(self, body: bytes) -> None:
         if not self._open:
@@ -142,30 +151,35 @@ class Conversation(Generic[Token]):
         token = self._answered("JOB_CREATED")
         handle = body.rstrip(b"\0")
         if handle in self._unproven or handle in self._proven:
+            self._disbelieved.append(token)
             raise ProtocolError(f"handle {handle[:80]!r} was given twice")
         self._unproven[handle] = token
 
     def _answered(self, what: str) -> Token:
         """The oldest submission, which `what` answers."""
-        token = self._owed.popleft() if self._owed else None
+        token = self._owed[0] if self._owed else None
         if token is None:
             raise ProtocolError(f"{what} answers no submission")
+        self._owed.popleft()
         return token
 
     def _barrier(self, news: News[Token]) -> None:
         if not self._owed:
             raise ProtocolError("STATUS_RES answers no request")
-        if self._owed.popleft() is not None:
+        if self._owed[0] is not None:
             raise ProtocolError("the server swallowed a submission")
+        self._owed.popleft()
         self._barriers -= 1
         if not self._open:
             self._open = news.opened = True
             return
         self._proven.update(self._unproven)
         self._unproven.clear()
-        early, self._early = self._early, []
-        for handle, kind, text in early:
+        for handle in [handle for handle in self._early if handle in self._proven]:
+            kind, text = self._early.pop(handle)
             self._end(handle, kind, text, news)
+        if not self._owed:
+            self._early.clear()
 
     def _rarer(self, kind: int, body: bytes, news: News[Token]) -> None:
         """Everything but the two packets of a job that goes well, and the barrier."""
@@ -185,10 +199,11 @@ class Conversation(Generic[Token]):
             handle, text = body.rstrip(b"\0"), b""
         else:
             handle, text = decode(kind, body)
-        if handle in self._unproven:
-            self._early.append((handle, kind, text))
-        else:
+        if handle in self._proven:
             self._end(handle, kind, text, news)
+        elif handle in self._unproven or len(self._early) < len(self._owed):
+            # before its barrier, or even before its JOB_CREATED (JEW): kept until the barrier, the first end counts
+            self._early.setdefault(handle, (kind, text))
 
     def _end(self, handle: bytes, kind: int, text: bytes, news: News[Token]) -> None:
         token = self._proven.pop(handle, None)

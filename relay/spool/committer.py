@@ -7,8 +7,9 @@ lost one only repeats a cast, so they wait up to LINGER_S for an insert to share
 COMMIT; calls are the operator's, each in a transaction of its own, because one that fails must not refuse callers.
 
 Promises: what a batch accepted is told (`told`, in the event loop's thread) after its COMMIT returned; if it failed,
-all its arrivals are refused with `spool_error` and its verdicts are kept for the next one.  An error from the disk is
-never passed over: it is counted, logged once for each spell, and shown by `failing`.
+all its arrivals are refused with `spool_error`, its verdicts are kept for the next one, and a COMMIT is tried every
+RETRY_S until one succeeds.  An error from the disk is never passed over: it is logged once for each spell, and shown by
+`failing`.
 
 Never does: open the spool, look at the network, know the forwarder.  A bug here ends the agent through `broken`.
 
@@ -61,6 +62,11 @@ class _Take(NamedTuple):
     taken: Callable[[Took], None]
 
 
+class _Look(NamedTuple):
+    read: Callable[[Transitions], int | None]
+    found: Callable[[int | None], None]
+
+
 class _Call(NamedTuple):
     change: Callable[[Transitions], Any]
     result: Future[Any]
@@ -78,6 +84,7 @@ class _Batch:
     setbacks: list[Setback] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
+    looks: list[_Look] = field(default_factory=list)
     casts: int = 0
     size: int = 0
     stop: bool = False
@@ -86,9 +93,11 @@ class _Batch:
     def full(self) -> bool:
         return self.casts >= BATCH_CASTS or self.size >= BATCH_BYTES
 
-    @property
-    def urgent(self) -> bool:
-        return bool(self.arrivals or self.calls or self.stop) or self.verdicts >= LINGER_VERDICTS
+    def urgent(self, failing: bool) -> bool:
+        """True when it may not linger; while the disk fails, verdicts never hurry."""
+        if self.arrivals or self.calls or self.looks or self.stop:
+            return True
+        return self.verdicts >= LINGER_VERDICTS and not failing
 
     @property
     def verdicts(self) -> int:
@@ -116,7 +125,6 @@ class Committer:
         told: Callable[[Committed], None],
         broken: Callable[[BaseException], None],
         clock: Clock,
-        draining: bool,
     ) -> None:
         self._transitions = transitions
         self._conn = conn
@@ -126,12 +134,11 @@ class Committer:
         self._told = told
         self._broken = broken
         self._clock = clock
-        self._queue: SimpleQueue[Arrival | _Verdicts | _Take | _Call | _Stop] = SimpleQueue()
+        self._queue: SimpleQueue[Arrival | _Verdicts | _Take | _Look | _Call | _Stop] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: verdicts that a failed COMMIT left
         self._left = _Verdicts((), ())
         self._space = (0.0, True)
-        self._closed = "draining" if draining else None
         #: the disk's last error while COMMITs fail, else None
         self.failing: str | None = None
 
@@ -153,6 +160,10 @@ class Committer:
         """Read in the writer's thread; `taken` gets what was read, in the event loop's, in order with `told`."""
         self._queue.put(_Take(read, taken))
 
+    def look(self, read: Callable[[Transitions], int | None], found: Callable[[int | None], None]) -> None:
+        """Read in the writer's thread, after everything handed in before; `found` is told in the event loop's."""
+        self._queue.put(_Look(read, found))
+
     def call(self, change: Callable[[Transitions], Any]) -> Future[Any]:
         """Run `change` in a transaction of its own; its result comes after COMMIT."""
         future: Future[Any] = self._loop.create_future()
@@ -160,13 +171,8 @@ class Committer:
         return future
 
     def drain(self, draining: bool) -> Future[Any]:
-        """Refuse new casts from the next COMMIT on, or no longer."""
-
-        def change(transitions: Transitions) -> None:
-            transitions.set_draining(draining)
-            self._closed = "draining" if draining else None
-
-        return self.call(change)
+        """Refuse new casts from its COMMIT on, or no longer."""
+        return self.call(lambda transitions: transitions.set_draining(draining))
 
     def limit(self, limits: Limits) -> None:
         """Put other limits in force."""
@@ -188,8 +194,10 @@ class Committer:
 
     def _round(self) -> bool:
         batch = self._collect()
-        if batch.arrivals or batch.verdicts:
+        if batch.arrivals or batch.verdicts or self.failing is not None:
             self._commit(batch)
+        for look in batch.looks:
+            self._answer(look)
         for call in batch.calls:
             self._serve(call)
         return not batch.stop
@@ -200,10 +208,10 @@ class Committer:
         batch.done += self._left.done
         batch.setbacks += self._left.setbacks
         self._left = _Verdicts((), ())
-        deadline = time.monotonic() + RETRY_S if batch.verdicts else None
+        deadline = time.monotonic() + RETRY_S if batch.verdicts or self.failing is not None else None
         while not batch.full:
             try:
-                if batch.urgent:
+                if batch.urgent(self.failing is not None):
                     item = self._queue.get_nowait()
                 elif deadline is None:
                     item = self._queue.get()
@@ -222,6 +230,8 @@ class Committer:
                     deadline = time.monotonic() + LINGER_S
             elif type(item) is _Take:
                 self._read(item)
+            elif type(item) is _Look:
+                batch.looks.append(item)
             elif type(item) is _Call:
                 batch.calls.append(item)
             else:
@@ -236,6 +246,9 @@ class Committer:
             if batch.arrivals:
                 closed, casts, size = self._room()
                 transitions.append(batch.arrivals, now, closed, casts, size)
+            if self.failing is not None:
+                # with nothing else to write this is the probe that finds out whether the disk is well again
+                transitions.touch(now)
             transitions.conclude()
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:
@@ -264,11 +277,23 @@ class Committer:
             took = take.read(self._transitions)
         except sqlite3.Error as error:
             log.error("the spool cannot be read: %s", error)
-            self.failing = str(error)
             took = Took([], 0, False, None, failed=True)
         self._post(take.taken, took)
         if self._transitions.found_damage:
-            self._transact(lambda transitions: transitions.bury_damaged(self._clock.wall()))
+            try:
+                self._transact(lambda transitions: transitions.bury_damaged(self._clock.wall()))
+            except sqlite3.Error as error:
+                log.error("damaged casts could not be set aside yet: %s", error)
+            else:
+                log.error("damaged casts were found and set aside: they are dead, with the reason damaged")
+
+    def _answer(self, look: _Look) -> None:
+        try:
+            found = look.read(self._transitions)
+        except sqlite3.Error as error:
+            log.error("the spool cannot be read: %s", error)
+            found = None
+        self._post(look.found, found)
 
     def _serve(self, call: _Call) -> None:
         try:
@@ -303,8 +328,8 @@ class Committer:
     def _room(self) -> tuple[str | None, int, int]:
         """(code that refuses every new cast, casts that have room, bytes that have room)."""
         limits, transitions = self._limits, self._transitions
-        if self._closed is not None:
-            return self._closed, 0, 0
+        if transitions.draining:
+            return "draining", 0, 0
         if limits.min_free and not self._free_enough():
             return "disk_full", 0, 0
         casts = limits.max_casts - transitions.kept if limits.max_casts else _PLENTY

@@ -115,6 +115,7 @@ def open_spool(path: Path, now_s: float, machine_id: str, lock_wait_s: float = L
         _check_file(path)
         # the writer thread takes the connection over; nothing else ever touches it
         conn = sqlite3.connect(path, isolation_level=None, cached_statements=256, check_same_thread=False, timeout=1)
+        schema.check(conn)
         _set_up(conn, path)
         schema.migrate(conn)
         identity = _identify(conn, now_s, machine_id)

@@ -23,7 +23,7 @@ def is_message_id(unique: bytes) -> bool:
     return _MESSAGE_ID_FORM(unique) is not None
 
 
-def digest(function: bytes, unique: bytes) -> int:
+def digest(unique: bytes) -> int:
     """64 bits to find a unique by, signed.
 
     Of a message id these are its first 64 bits, so that ids made in the order of time (UUIDv7) go to the end of the
@@ -32,7 +32,7 @@ def digest(function: bytes, unique: bytes) -> int:
     if is_message_id(unique):
         number = int(unique[:16], 16)
     else:
-        number = int.from_bytes(blake2b(function + b"\0" + unique, digest_size=8).digest(), "big")
+        number = int.from_bytes(blake2b(unique, digest_size=8).digest(), "big")
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
@@ -95,7 +95,7 @@ def _named(arrival: Arrival, now: int, lanes: Mapping[tuple[bytes, int], int]) -
         unique = kept_unique(given, payload)
         key = None
         if unique is not None:
-            key = digest(function, unique)
+            key = digest(unique)
             made.keys.append((function, unique))
             made.digests.append(key)
             made.ids.append(id_)

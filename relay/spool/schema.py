@@ -109,13 +109,19 @@ def version(conn: sqlite3.Connection) -> int:
     return found
 
 
-def migrate(conn: sqlite3.Connection) -> None:
-    """Bring a database to VERSION, each step in one transaction; SpoolUnusable for a newer one or a stranger's."""
+def check(conn: sqlite3.Connection) -> None:
+    """SpoolUnusable for a database that is newer than this relay, or a stranger's; reads only."""
     found = version(conn)
     if found > VERSION:
         raise SpoolUnusable(f"the spool has format {found}, made by a newer relay; this one knows up to {VERSION}")
-    if found == 0 and conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    tables = {row[0] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if found < 0 or (found == 0 and tables) or (found > 0 and not {"casts", "fates", "lanes"} <= tables):
         raise SpoolUnusable("the file is a database, but none of relay's")
+
+
+def migrate(conn: sqlite3.Connection) -> None:
+    """Bring a database that `check` let pass to VERSION, each step in one transaction."""
+    found = version(conn)
     for step in range(found + 1, VERSION + 1):
         conn.execute("BEGIN IMMEDIATE")
         try:

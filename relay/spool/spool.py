@@ -39,7 +39,7 @@ class Spool:
         self._limits = limits
         self._opened = open_spool(limits.path, clock.wall() / 1e6, machine_id(), lock_wait_s)
         self._next_id = self._opened.identity.next_id
-        self._transitions = Transitions(self._opened.conn)
+        self._transitions = Transitions(self._opened.conn, self._opened.draining)
         #: counts by lane
         self.counts: dict[LaneName, Counts] = self._transitions.load()
         #: the lanes that stand on disk, by function and priority
@@ -60,7 +60,6 @@ class Spool:
             self._told,
             broken,
             self._clock,
-            self.draining,
         )
         self._committer.start()
 
@@ -122,6 +121,14 @@ class Spool:
         """Read deferred casts of a lane that are due; see Transitions.take_due."""
         self._writer.take(lambda transitions: transitions.take_due(lane, now, far, casts, size), taken)
 
+    def find(self, id_: int, found: Callable[[int | None], None]) -> None:
+        """Tell `found` the id if that cast is here and not dead, else None; after all that was handed in before."""
+        self._writer.look(lambda transitions: transitions.find(id_), found)
+
+    def find_unique(self, unique: bytes, found: Callable[[int | None], None]) -> None:
+        """Tell `found` the id of a living cast with this unique, else None; after all that was handed in before."""
+        self._writer.look(lambda transitions: transitions.find_unique(unique), found)
+
     async def drain(self) -> None:
         """Refuse new casts from now on, over restarts too, and make deferred ones due once, a slice at a time."""
         await self._writer.drain(True)
@@ -162,6 +169,7 @@ class Spool:
             self.counts[name].add(change)
         self.on_committed(committed)
         for arrival in committed.arrivals:
+            arrival.answered = True
             arrival.settled(arrival)
 
 

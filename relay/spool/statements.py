@@ -36,6 +36,10 @@ DELETE_IDS = {n: f"DELETE FROM casts WHERE id IN ({','.join('?' * n)})" for n in
 DELETE_FATE = "DELETE FROM fates WHERE id = ?"
 DELETE_ATTEMPTS = "DELETE FROM attempts WHERE id = ?"
 
+#: is a cast here that is not dead
+FIND_ID = (
+    "SELECT casts.id FROM casts LEFT JOIN fates ON fates.id = casts.id WHERE casts.id = ? AND fates.state IS NOT 'dead'"
+)
 #: a lane that was not there before
 INSERT_LANE = "INSERT INTO lanes (function, priority) VALUES (?, ?)"
 #: what a batch changed in a lane
@@ -62,6 +66,12 @@ TAKE_READY = (
     f"SELECT {_CAST} FROM casts LEFT JOIN fates ON fates.id = casts.id"
     " WHERE casts.lane = ? AND casts.id > ? AND fates.id IS NULL ORDER BY casts.id LIMIT ?"
 )
+#: the same as ids, by the index alone, and one cast by its id: for when a page of the table cannot be read
+READY_IDS = (
+    "SELECT casts.id FROM casts LEFT JOIN fates ON fates.id = casts.id"
+    " WHERE casts.lane = ? AND casts.id > ? AND fates.id IS NULL ORDER BY casts.id LIMIT ?"
+)
+READ_CAST = f"SELECT {_CAST} FROM casts WHERE id = ?"
 #: deferred casts of a lane that are due at one moment, or due later than any backoff can put them (the clock went back)
 TAKE_DUE = (
     f"SELECT {_CAST}, fates.attempts, fates.failures FROM fates JOIN casts ON casts.id = fates.id"

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from relay.cast import COLUMNS, SHORT_COLUMNS, Arrival, LaneName, Row, Taken, Waiting, checksum, seed, sound
+from relay.cast import COLUMNS, SHORT_COLUMNS, Arrival, LaneName, Taken, Waiting, checksum, seed, sound
 from relay.lifecycle import Event, State, after
 from relay.spool import statements as sql
 from relay.spool.changes import Changes, Counts, Done, Setback, Took
@@ -37,10 +38,20 @@ def pieces(n: int) -> Iterable[tuple[int, int]]:
             start += size
 
 
+class _Damaged(NamedTuple):
+    """A cast whose checksum does not fit, to be buried."""
+
+    id: int
+    lane: int
+    deferred: bool
+    attempts: int
+    failures: int
+
+
 class Transitions:
     """The spool's lanes in memory and the moves of casts, on `conn`."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, draining: bool = False) -> None:
         self._execute = conn.execute
         self._lanes: dict[tuple[bytes, int], int] = {}
         self._names: dict[int, LaneName] = {}
@@ -51,8 +62,12 @@ class Transitions:
         self.kept_bytes = 0
         #: deferred casts handed out by `take_due` and without a verdict yet
         self._taken_due: dict[int, set[int]] = {}
-        #: (row, was deferred) of casts that a take found rotten
-        self._damaged: list[tuple[Row, bool]] = []
+        #: casts that a take found rotten, and how many of them this transaction buries
+        self._damaged: list[_Damaged] = []
+        self._buried = 0
+        #: whether new casts are refused: as of the last COMMIT, and as this transaction leaves it
+        self.draining = draining
+        self._drains = draining
         self.changes = Changes()
 
     def load(self) -> dict[LaneName, Counts]:
@@ -82,6 +97,9 @@ class Transitions:
         """COMMIT returned: what it did, once."""
         changes, self.changes = self.changes, Changes()
         self._made.clear()
+        self.draining = self._drains
+        del self._damaged[: self._buried]
+        self._buried = 0
         for lane, id_ in changes.settled:
             self._taken_due[lane].discard(id_)
         for counts in changes.counts.values():
@@ -94,6 +112,8 @@ class Transitions:
         for key in self._made:
             del self._names[self._lanes.pop(key)]
         self._made.clear()
+        self._drains = self.draining
+        self._buried = 0
         self.changes = Changes()
 
     # -- accepting -------------------------------------------------------------------------------------------------
@@ -167,7 +187,7 @@ class Transitions:
                 casts -= 1
                 size -= len(payload)
                 lane = self._lane(function, priority)
-                key = digest(function, unique) if unique else None
+                key = digest(unique) if unique else None
                 crc = checksum(seed(lane, now, None, arrival.uid), id_, key, unique, payload)
                 values += (id_, lane, now, None, arrival.uid, key, unique, crc, payload)
                 self._count_fresh(lane, [(id_, unique, payload)])
@@ -184,10 +204,10 @@ class Transitions:
             if arrival.prepared is not None:
                 digests += arrival.prepared.digests
             else:
-                for function, given, payload, _ in arrival.casts:
+                for _, given, payload, _ in arrival.casts:
                     unique = kept_unique(given, payload)
                     if unique is not None:
-                        digests.append(digest(function, unique))
+                        digests.append(digest(unique))
         twins: dict[tuple[bytes, bytes], int] = {}
         for start, count in pieces(len(digests)):
             for id_, lane, unique in self._execute(sql.FIND_TWINS[count], digests[start : start + count]):
@@ -214,40 +234,57 @@ class Transitions:
         A cast whose CRC does not fit is buried as damaged at once, in a transaction of the committer's.
         """
         taken: list[Taken] = []
-        damaged: list[Row] = []
-        exhausted = True
-        for row in self._execute(sql.TAKE_READY, (lane, last_id, casts)):
-            if taken and size < len(row[8]):
-                exhausted = False
-                break
-            size -= len(row[8])
+        seen = 0
+        for row in self._rows(lane, last_id, casts):
+            if taken and size < _size(row):
+                return Took(taken, last_id, False, None)
+            seen += 1
+            size -= _size(row)
             last_id = row[0]
             if sound(row):
                 taken.append(Taken((row[0], row[6], row[8]), 0, 0, False))
             else:
-                damaged.append(row)
-        exhausted = exhausted and len(taken) + len(damaged) < casts
-        self._damaged += [(row, False) for row in damaged]
-        return Took(taken, last_id, exhausted, None)
+                self._damaged.append(_Damaged(last_id, lane, False, 0, 0))
+        return Took(taken, last_id, seen < casts, None)
+
+    def _rows(self, lane: int, last_id: int, casts: int) -> Iterable[tuple[Any, ...]]:
+        """Ready casts of a lane as they stand on disk; a page that cannot be read costs only the casts on it.
+
+        What cannot be read at all comes as a row of its id and nothing else, which is not sound.
+        """
+        try:
+            rows: list[tuple[Any, ...]] = self._execute(sql.TAKE_READY, (lane, last_id, casts)).fetchall()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            rows = []
+            for (id_,) in self._execute(sql.READY_IDS, (lane, last_id, casts)).fetchall():
+                try:
+                    rows.append(self._execute(sql.READ_CAST, (id_,)).fetchone() or (id_,))
+                except sqlite3.OperationalError:
+                    raise
+                except sqlite3.DatabaseError:
+                    rows.append((id_,))
+        return rows
 
     def take_due(self, lane: int, now: int, far: int, casts: int, size: int) -> Took:
         """Deferred casts of a lane that are due at `now`, or only after `far` (the clock was set back; both us)."""
         out = self._taken_due.setdefault(lane, set())
         taken: list[Taken] = []
         exhausted = True
-        for *columns, attempts, failures in self._execute(sql.TAKE_DUE, (lane, now, far, casts + len(out))):
-            row: Row = tuple(columns)
+        for *columns, attempts, failures in self._execute(sql.TAKE_DUE, (lane, now, far, casts + len(out) + 1)):
+            row = tuple(columns)
             if row[0] in out:
                 continue
-            if len(taken) == casts or (taken and size < len(row[8])):
+            if len(taken) == casts or (taken and size < _size(row)):
                 exhausted = False
                 break
-            size -= len(row[8])
+            size -= _size(row)
             out.add(row[0])
             if sound(row):
                 taken.append(Taken((row[0], row[6], row[8]), attempts, failures, True))
             else:
-                self._damaged.append((row, True))
+                self._damaged.append(_Damaged(row[0], lane, True, attempts, failures))
         next_due = self._execute(sql.NEXT_DUE, (lane, now)).fetchone()[0]
         return Took(taken, 0, exhausted, next_due)
 
@@ -257,11 +294,29 @@ class Transitions:
         return bool(self._damaged)
 
     def bury_damaged(self, now: int) -> None:
-        """Bury what the takes found rotten."""
-        found, self._damaged = self._damaged, []
-        for row, fated in found:
+        """Bury what the takes found rotten; after a ROLLBACK it is found again."""
+        self._buried = len(self._damaged)
+        for one in self._damaged:
             why = "its checksum does not fit"
-            self._set_fate(Setback(row[0], row[1], fated, None, 0, 0, False, 0, "damaged", why, ()), now)
+            self._set_fate(
+                Setback(one.id, one.lane, one.deferred, None, one.attempts, one.failures, False, 0, "damaged", why, ()),
+                now,
+            )
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def find(self, id_: int) -> int | None:
+        """The id, if that cast is here and not dead."""
+        found = self._execute(sql.FIND_ID, (id_,)).fetchone()
+        return None if found is None else id_
+
+    def find_unique(self, unique: bytes) -> int | None:
+        """The newest living cast with this unique, whatever its function."""
+        for id_, _, known in self._execute(sql.FIND_TWINS[1], (digest(unique),)):
+            if known == unique:
+                living: int = id_
+                return living
+        return None
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
@@ -334,9 +389,14 @@ class Transitions:
 
     # -- the operator ----------------------------------------------------------------------------------------------
 
+    def touch(self, now: int) -> None:
+        """Write something, to see whether that works."""
+        self._execute(sql.SET_META, ("failed_until", now))
+
     def set_draining(self, draining: bool) -> None:
         """Remember that new casts are refused, or no longer."""
         self._execute(sql.SET_META, ("draining", int(draining)))
+        self._drains = draining
 
     def make_due(self, now: int, after_id: int, casts: int) -> int | None:
         """Make at most `casts` deferred casts with an id over `after_id` due `now` (us).
@@ -362,6 +422,11 @@ def ranges(ids: Sequence[int]) -> Iterable[tuple[int, int]]:
             first = id_
         last = id_
     yield first, last
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    """The bytes of a row's payload, 0 where it has none that can be believed."""
+    return len(row[8]) if len(row) > 8 and isinstance(row[8], bytes) else 0
 
 
 def _distinct(keys: list[tuple[bytes, bytes]]) -> bool:

@@ -59,6 +59,10 @@ class Link(asyncio.Protocol, Generic[Token]):
         """True while submissions may be sent."""
         return self._conversation.is_open and not self._over
 
+    def outstanding(self) -> list[Token]:
+        """Every submission without a verdict."""
+        return self._conversation.outstanding()
+
     def start(self) -> None:
         """Connect; `opened` or `lost` follows."""
         self._connecting = self._loop.create_task(self._connect())
