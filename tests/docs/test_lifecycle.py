@@ -13,7 +13,7 @@ PAGE = DOCS / "lifecycle.md"
 def generate() -> str:
     """What docs/generate.py would write."""
     asked = [sys.executable, str(DOCS / "generate.py"), "--print"]
-    return subprocess.run(asked, capture_output=True, check=True, text=True).stdout
+    return subprocess.run(asked, stdout=subprocess.PIPE, check=True, text=True).stdout
 
 
 def test_the_page_is_what_its_generator_writes() -> None:
