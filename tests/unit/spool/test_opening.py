@@ -49,9 +49,7 @@ def python(code: str, *arguments: object) -> Iterator[int]:
         try:
             yield process.pid
         finally:
-            process.stdin.write("\n")
-            process.stdin.close()
-            process.wait()
+            process.kill()
 
 
 def mode(path: Path) -> int:
