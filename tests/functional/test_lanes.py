@@ -1,0 +1,71 @@
+"""Functions are lanes, and no lane delays another: neither one that nobody works on, nor one that is slow or fails."""
+
+from tests.rig.callers import cast_all
+from tests.rig.rig import Rig
+from tests.rig.workers import always_fail
+
+STANDING = [b"standing-%d" % n for n in range(5)]
+EACH = 1000
+
+
+def test_lanes_without_workers_delay_no_other_and_move_when_workers_come(rig: Rig, server_kind: str) -> None:
+    """Five functions stand still with 1,000 casts each; a sixth is executed beside them; then all five are, too."""
+    rig.serve(server_kind)
+    rig.work(b"moving")
+    agent = rig.agent()
+    standing = {f: [b"%s/%d" % (f, n) for n in range(EACH)] for f in STANDING}
+    for function, payloads in standing.items():
+        assert cast_all(agent.socket, function, payloads).acknowledged == payloads
+    moving = [b"moving/%d" % n for n in range(EACH)]
+    assert cast_all(agent.socket, b"moving", moving).acknowledged == moving
+    rig.ledger.await_done(moving)
+    status = agent.status()
+    assert status["ready"] + status["deferred"] + status["in_flight"] == len(STANDING) * EACH
+    assert set(rig.ledger.done()) == set(moving)
+
+    rig.work(*STANDING)
+    rig.ledger.await_done(payload for payloads in standing.values() for payload in payloads)
+    agent.await_empty()
+
+
+def test_a_lane_that_always_fails_delays_no_other(rig: Rig, server_kind: str) -> None:
+    """Beside a function whose worker fails every job, and with its casts first in line, another is all executed."""
+    rig.serve(server_kind)
+    rig.work(b"failing", act=always_fail)
+    rig.work(b"moving")
+    agent = rig.agent()
+    cast_all(agent.socket, b"failing", [b"failing/%d" % n for n in range(EACH)])
+    moving = [b"moving/%d" % n for n in range(EACH)]
+    cast_all(agent.socket, b"moving", moving)
+    rig.ledger.await_done(moving)
+    status = agent.status()
+    assert status["ready"] + status["deferred"] + status["in_flight"] + status["dead"] == EACH
+
+
+def test_a_lane_whose_worker_holds_its_job_delays_no_other(rig: Rig, server_kind: str) -> None:
+    """A worker that has kept its job since before the others came keeps only its own function waiting."""
+    rig.serve(server_kind)
+    (slow,) = rig.work(b"held")
+    slow.hold()
+    rig.work(b"moving")
+    agent = rig.agent()
+    held = [b"held/%d" % n for n in range(EACH)]
+    cast_all(agent.socket, b"held", held)
+    moving = [b"moving/%d" % n for n in range(EACH)]
+    cast_all(agent.socket, b"moving", moving)
+    rig.ledger.await_done(moving)
+    assert rig.ledger.done(b"held") == []
+    slow.let_go()
+    rig.ledger.await_done(held)
+    agent.await_empty()
+
+
+def test_one_worker_of_a_function_gets_casts_in_the_order_of_their_ids(rig: Rig, server_kind: str) -> None:
+    """On one link, with one worker and no failure, casts of a function and priority come in the order accepted."""
+    rig.serve(server_kind)
+    rig.work(b"plain")
+    agent = rig.agent()
+    payloads = [b"%d" % n for n in range(2000)]
+    assert cast_all(agent.socket, b"plain", payloads).acknowledged == payloads
+    rig.ledger.await_done(payloads)
+    assert rig.ledger.done() == payloads
