@@ -1,0 +1,1 @@
+"""Tests that kill: nothing accepted is lost."""

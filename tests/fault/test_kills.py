@@ -1,0 +1,182 @@
+"""Nothing accepted is lost: the agent, the server in use, and both are killed under load.
+
+Each test reports, printed and as properties of the run: what was acknowledged, lost (must be 0), repeated, executed
+though never acknowledged, and how long it took to drain once the faults had ended.
+"""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.rig.callers import Record
+from tests.rig.rig import Rig
+from tests.rig.servers import JobServer
+from tests.rig.wait import until
+
+FUNCTION = b"work"
+AHEAD = 3_000
+"""How far the caller runs ahead of the workers: there is always a backlog, and it can be drained soon."""
+SURGE = 20_000
+"""How far it may run ahead while it is let go, so that a kill meets it in the middle of its casts."""
+STEP = 2_000
+
+Report = Callable[[str, object], None]
+
+
+class Load:
+    """Two servers in the ring, each with two workers that take their time, an agent, and a caller that never stops."""
+
+    def __init__(self, rig: Rig, server_kind: str) -> None:
+        """Start all of it."""
+        self.rig = rig
+        self.ahead = AHEAD
+        rig.serve(server_kind, 2)
+        rig.work(FUNCTION, each=2, delay=0.001)
+        self.agent = rig.agent()
+        payloads = (b"cast-%d" % number for number in itertools.count())
+        self.casting = rig.cast_in_background(
+            self.agent, FUNCTION, payloads, window=100, stubborn=True, held_back=self._far_ahead
+        )
+
+    def _far_ahead(self, record: Record) -> bool:
+        return len(record.acknowledged) - len(self.rig.ledger.executions) > self.ahead
+
+    @property
+    def acknowledged(self) -> list[bytes]:
+        """What the caller has a JOB_CREATED for."""
+        return self.casting.record.acknowledged
+
+    def go_on(self) -> None:
+        """Returns when STEP more casts are acknowledged and executed: there is load, and there is progress."""
+        casts, executions = len(self.acknowledged) + STEP, len(self.rig.ledger.executions) + STEP
+        until(
+            lambda: len(self.acknowledged) >= casts and len(self.rig.ledger.executions) >= executions,
+            lambda: (
+                f"{casts} acknowledged ({len(self.acknowledged)}) and {executions} executed"
+                f" ({len(self.rig.ledger.executions)})\n{self.agent.log_tail()}"
+            ),
+        )
+
+    def surge(self) -> None:
+        """Let the caller go; returns when it is in the middle of a run of casts."""
+        casts = len(self.acknowledged) + STEP // 2
+        self.ahead = SURGE
+        until(lambda: len(self.acknowledged) >= casts, lambda: f"casts are accepted\n{self.agent.log_tail()}")
+
+    def kill_agent(self) -> None:
+        """SIGKILL of the agent in the middle of a surge, which ends with it."""
+        self.surge()
+        self.agent.kill()
+        self.ahead = AHEAD
+
+    def server_in_use(self) -> JobServer:
+        """The server that has jobs of ours queued and running, now."""
+
+        def busy() -> list[JobServer]:
+            statuses = [(server, server.status(FUNCTION)) for server in self.rig.servers]
+            return [server for server, status in statuses if status.total > status.running > 0]
+
+        return until(busy, lambda: f"a server has jobs queued and running: {self.agent.status()}")[0]
+
+    def settle(self, report: Report) -> None:
+        """Stop the caller, let it all drain, report, and assert the one sentence."""
+        record = self.casting.stop()
+        began = time.monotonic()
+        self.agent.await_empty()
+        took = time.monotonic() - began
+        executed = Counter(self.rig.ledger.done(FUNCTION))
+        acknowledged = set(record.acknowledged)
+        never_acknowledged = executed.keys() - acknowledged
+        lost = acknowledged - executed.keys()
+        for what, value in {
+            "acknowledged": len(acknowledged),
+            "lost": len(lost),
+            "repeated": executed.total() - len(executed),
+            "executed_never_acknowledged": len(never_acknowledged),
+            "unanswered": len(record.unanswered),
+            "drain_seconds": round(took, 2),
+        }.items():
+            print(f"{what}: {value}")
+            report(what, value)
+        assert not lost, f"lost: {sorted(lost)[:10]}"
+        assert never_acknowledged <= set(record.unanswered), "executed, and neither acknowledged nor ever in doubt"
+        assert not record.refused
+        status = self.agent.status()
+        assert (status["dead"], status["failures"]) == (0, 0), "a kill is no failure of a cast"
+
+
+@pytest.fixture
+def load(rig: Rig, server_kind: str) -> Load:
+    """Casts flowing."""
+    return Load(rig, server_kind)
+
+
+def test_the_agent_is_killed(load: Load, record_property: Report) -> None:
+    """SIGKILL of the agent, five times in the middle of load: 0 lost, and the spool drains."""
+    for _ in range(5):
+        load.go_on()
+        load.kill_agent()
+        load.agent.restart()
+        print(f"accepting again after {load.agent.took_to_accept:.2f} s")
+    load.go_on()
+    load.settle(record_property)
+
+
+def test_the_server_in_use_is_killed(load: Load, record_property: Report) -> None:
+    """SIGKILL of the server with jobs queued and running, which stays away: the other one does all, 0 lost."""
+    load.go_on()
+    victim = load.server_in_use()
+    victim.kill()
+    so_far = len(load.rig.ledger.executions)
+    load.go_on()
+    load.settle(record_property)
+    (other,) = {server.port for server in load.rig.servers} - {victim.port}
+    assert other in {execution.port for execution in load.rig.ledger.executions[so_far:]}
+
+
+def test_the_server_in_use_is_killed_and_comes_back(load: Load, record_property: Report) -> None:
+    """Whichever is in use is killed and started again, four times: 0 lost."""
+    for _ in range(4):
+        load.go_on()
+        victim = load.server_in_use()
+        victim.kill()
+        victim.restart()
+    load.go_on()
+    load.settle(record_property)
+
+
+def test_agent_and_server_are_killed_at_once(load: Load, record_property: Report) -> None:
+    """Both die under load, three times, and come back, the agent first: 0 lost."""
+    for _ in range(3):
+        load.go_on()
+        victim = load.server_in_use()
+        load.kill_agent()
+        victim.kill()
+        load.agent.restart()
+        victim.restart()
+    load.go_on()
+    load.settle(record_property)
+
+
+def test_all_servers_are_killed_and_come_back(load: Load, record_property: Report) -> None:
+    """With nowhere to forward to the agent goes on accepting, also over a crash of its own: 0 lost."""
+    load.go_on()
+    for server in load.rig.servers:
+        server.kill()
+    load.kill_agent()
+    load.agent.restart()
+    for server in load.rig.servers:
+        server.restart()
+    load.go_on()
+    load.settle(record_property)
+
+
+def test_a_server_that_hangs_is_left_for_the_other(load: Load, record_property: Report) -> None:
+    """A server that keeps its connections and answers nothing (SIGSTOP) is given up, and the other does all."""
+    load.go_on()
+    load.server_in_use().stop()
+    load.go_on()
+    load.settle(record_property)
