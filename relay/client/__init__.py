@@ -5,8 +5,8 @@
     relay = Client("/run/relay/relay.sock")
     handle = relay.cast("mail.send", b"...")
 
-`cast` returns once the cast is on disk: relay then keeps it until a worker has finished it.  What holds when it does not
-return a handle:
+`cast` returns once the cast is on disk: relay then keeps it until a worker has finished it.  What holds when there is
+no handle:
 
     Rejected      relay answered no; the cast is not on disk and is never executed (after SpoolError alone it may be)
     Unavailable   nothing of the cast was sent: no socket, or nobody behind it

@@ -17,27 +17,39 @@ if TYPE_CHECKING:
 
 
 class CastError(Exception):
-    """There is no handle for a cast; the subclasses say what is known of it."""
+    """There is no handle for a cast; the subclasses say what is known of it.
 
-    #: the cast's unique as it was sent; None where the cast had not got one yet
-    unique: str | bytes | None = None
-    #: what has no answer, in order: the one cast, or of a cast_many all that was handed over
-    casts: tuple[Cast, ...] = ()
+    `casts` are those without an answer, in order, with their uniques filled in: the one of `cast`, or all that
+    `cast_many` had taken from its items.  `unique` is the first one's.
+    """
+
+    def __init__(self, text: str, casts: tuple[Cast, ...] = ()) -> None:
+        super().__init__(text, casts)
+        self.text = text
+        self.casts = casts
+
+    @property
+    def unique(self) -> str | bytes | None:
+        """The unique as it was sent: a str of 32 hex digits unless the caller gave one."""
+        return self.casts[0].unique if self.casts else None
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Rejected(CastError):
     """relay answered no: the cast is not kept and will not be executed (see SpoolError for the one exception).
 
-    `code` is the agent's word for why (`draining`), `text` one sentence.  The connection was not the reason, and other
-    casts may go through.
+    `code` is the agent's word for why (`draining`), `text` one sentence.  `in_doubt` is True where it may be executed
+    all the same: after SpoolError, and where this is the answer to a second try and the first was lost unanswered.
     """
 
     def __init__(self, code: str, text: str, casts: tuple[Cast, ...] = ()) -> None:
-        super().__init__(code, text, casts)
+        super().__init__(text, casts)
+        # what an exception is made from again, by pickle and by copy
+        self.args = (code, text, casts)
         self.code = code
-        self.text = text
-        self.casts = casts
-        self.unique = casts[0].unique if casts else None
+        self.in_doubt = code == "spool_error"
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}"
@@ -104,30 +116,12 @@ class Unavailable(CastError):
     The OSError behind it, where there is one, is its `__cause__`.
     """
 
-    def __init__(self, text: str, casts: tuple[Cast, ...] = ()) -> None:
-        super().__init__(text, casts)
-        self.text = text
-        self.casts = casts
-        self.unique = casts[0].unique if casts else None
-
-    def __str__(self) -> str:
-        return self.text
-
 
 class Unanswered(CastError):
     """No answer within the timeout: the cast may be on disk, or not.
 
     Cast again with `unique`, and there is one cast, whichever it was; `casts` can be given to cast_many as it is.
     """
-
-    def __init__(self, text: str, casts: tuple[Cast, ...] = ()) -> None:
-        super().__init__(text, casts)
-        self.text = text
-        self.casts = casts
-        self.unique = casts[0].unique if casts else None
-
-    def __str__(self) -> str:
-        return self.text
 
 
 #: the agent's codes -> what they are raised as

@@ -56,8 +56,7 @@ def submission(cast: Cast, now_ns: int, chance: bytes) -> tuple[Cast, bytes]:
         unique = unique_id(now_ns, chance)
         cast = Cast(function, payload, unique, priority, delay)
     name, key = _bytes(function, "a function"), _bytes(unique, "a unique")
-    if not isinstance(payload, bytes):
-        raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
+    _check_payload(payload)
     if not key or b"\0" in key:
         raise ValueError("a unique is 1 to 64 bytes, none of them NUL")
     kind = KINDS.get(priority)
@@ -86,14 +85,18 @@ def _bytes(value: object, what: str) -> bytes:
     raise TypeError(f"{what} is str or bytes, not {type(value).__name__}")
 
 
+def _check_payload(value: object) -> None:
+    if not isinstance(value, bytes):
+        raise TypeError(f"a payload is bytes, not {type(value).__name__}")
+
+
 def _due(delay: float, priority: str, now_ns: int) -> int:
     """The Unix second when a cast is due: the first one that is no earlier than asked for."""
     if not (0 <= delay < math.inf):
         raise ValueError(f"a delay is a number of seconds, 0 or more, not {delay!r}")
     if priority != "normal":
         raise ValueError("a delay goes with normal priority only: the protocol has no other")
-    whole = math.ceil(delay)
-    return -(-now_ns // 1_000_000_000) + whole
+    return -(-(now_ns + math.ceil(delay * 1_000_000_000)) // 1_000_000_000)
 
 
 def _refusal(code: str, cast: Cast) -> Rejected:
