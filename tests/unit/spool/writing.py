@@ -36,7 +36,7 @@ class Writer:
         self.conn = self.opened.conn
         self.identity = self.opened.identity
         self.next_id = self.identity.next_id
-        self.transitions = Transitions(self.conn)
+        self.transitions = Transitions(self.conn, self.opened.draining)
         self.counts: dict[LaneName, Counts] = self.transitions.load()
 
     def close(self) -> None:

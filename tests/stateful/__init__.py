@@ -1,0 +1,1 @@
+"""Models of the stateful parts, driven at random."""
