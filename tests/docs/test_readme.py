@@ -62,20 +62,31 @@ def test_each_environment_of_tox_exists(document: Path) -> None:
         assert f"[testenv:{environment}]" in (ROOT / "tox.ini").read_text(), environment
 
 
-def test_the_caller_of_the_readme_casts(rig: Rig) -> None:
-    """The caller in Python is 15 lines or fewer, prints the handle of its cast, and the cast is in the backlog."""
-    (text,) = blocks(README, "python")
-    assert len(text.splitlines()) <= 15
+CALLERS = blocks(README, "python")
+GREETINGS = (b"Hello from a service", b"Hello from a plain socket")
+EACH_CALLER = pytest.mark.parametrize(
+    ("text", "payload"), [*zip(CALLERS, GREETINGS, strict=True)], ids=["client", "plain"]
+)
+
+
+def test_the_callers_of_the_readme_are_short() -> None:
+    """No caller in Python is longer than 15 lines."""
+    assert [text for text in CALLERS if len(text.splitlines()) > 15] == []
+
+
+@EACH_CALLER
+def test_a_caller_of_the_readme_casts(text: str, payload: bytes, rig: Rig) -> None:
+    """Each caller in Python prints the handle of its cast, and the cast is in the backlog."""
     agent = rig.agent(servers=rig.serve("geard"))
     said = subprocess.run([sys.executable, "-c", text, agent.socket], capture_output=True, text=True, check=True)
     (cast,) = agent.backlog()
     assert said.stdout.strip().rpartition(":")[2] == str(cast["id"])
-    assert (cast["function"], cast["bytes"]) == ("greet", len(b"Hello from a plain socket"))
+    assert (cast["function"], cast["bytes"]) == ("greet", len(payload))
 
 
-def test_the_caller_of_the_readme_tells_a_refusal(rig: Rig) -> None:
-    """While the agent drains, the caller in Python ends with 1 and says which code refused it."""
-    (text,) = blocks(README, "python")
+@EACH_CALLER
+def test_a_caller_of_the_readme_tells_a_refusal(text: str, payload: bytes, rig: Rig) -> None:
+    """While the agent drains, each caller in Python ends with 1 and says which code refused it."""
     agent = rig.agent(servers=rig.serve("geard"))
     assert agent.cli("drain", "--no-wait").returncode == 0
     said = subprocess.run([sys.executable, "-c", text, agent.socket], capture_output=True, text=True, check=False)
