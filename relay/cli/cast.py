@@ -1,17 +1,14 @@
 """`cast`: hands one cast over to the agent and prints its handle once it is on disk.
 
-A unique is always sent, so that a connection lost before the answer can be tried again: the agent then
-answers with the handle of the cast it may have kept.
+It stands on relay.client, imported when it is asked for: a unique is always sent, and a connection that is lost before
+the answer is tried once more under it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 
 #: seconds to wait for the answer: it comes after an fsync
 PATIENCE_S = 30.0
-_READ_SIZE = 64 * 1024
 
 
 def add(verbs: Verbs) -> None:
@@ -41,17 +37,9 @@ def run(options: argparse.Namespace) -> int:
     """Cast it."""
     if options.payload is not None and options.file is not None:
         raise Misused("a payload and --file: only one of them can be cast")
-    unique = os.fsencode(options.unique or uuid7(time.time_ns(), os.urandom(10)))
+    unique = os.fsencode(options.unique) if options.unique else None
     print(_cast(options.places.intake, os.fsencode(options.function), unique, _payload(options), options.priority))
     return DONE
-
-
-def uuid7(now_ns: int, chance: bytes) -> str:
-    """A UUID of version 7, as 32 hex digits: 48 bits of milliseconds, and 74 of the ten bytes of chance."""
-    number = (now_ns // 1_000_000) << 80 | int.from_bytes(chance, "big")
-    number = number & ~(0xF << 76) | 7 << 76
-    number = number & ~(0x3 << 62) | 2 << 62
-    return f"{number:032x}"
 
 
 def _payload(options: argparse.Namespace) -> bytes:
@@ -65,50 +53,23 @@ def _payload(options: argparse.Namespace) -> bytes:
         raise Failed(f"{options.file}: {error.strerror}") from None
 
 
-def _cast(path: Path, function: bytes, unique: bytes, payload: bytes, priority: str) -> str:
-    from relay.protocol.packets import REQ, Kind, encode
+def _cast(path: Path, function: bytes, unique: bytes | None, payload: bytes, priority: str) -> str:
+    from relay.client import Client, Rejected, Unanswered, Unavailable
 
-    kinds = {"high": Kind.SUBMIT_JOB_HIGH_BG, "normal": Kind.SUBMIT_JOB_BG, "low": Kind.SUBMIT_JOB_LOW_BG}
-    packet = encode(REQ, kinds[priority], function, unique, payload)
-    for _ in range(2):
-        with suppress(ConnectionError):
-            return _submit(path, packet)
-    raise NotRunning(
-        f"the connection to {path} was lost, twice; the cast may be on disk: repeat it with"
-        f" --unique {os.fsdecode(unique)}"
-    )
-
-
-def _submit(path: Path, packet: bytes) -> str:
-    """The handle; ConnectionError when the connection is lost before the answer, Failed for a refusal."""
-    from relay.protocol.framing import Framer
-    from relay.protocol.packets import RES, Kind
-
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(PATIENCE_S)
+    with Client(path, timeout=PATIENCE_S) as client:
         try:
-            connection.connect(str(path))
-        except OSError as error:
-            raise unreachable(path, error) from None
-        try:
-            # an agent that refuses a packet it does not read to its end has answered nevertheless
-            with suppress(ConnectionError):
-                connection.sendall(packet)
-            framer = Framer(frozenset([RES]), _READ_SIZE, _READ_SIZE)
-            packets = framer.feed(_received(connection))
-            while not packets:
-                packets = framer.feed(_received(connection))
-        except TimeoutError:
-            raise Failed(f"no answer from {path} in {PATIENCE_S:.0f} s; the cast may be on disk") from None
-    kind, body = packets[0]
-    if kind == Kind.JOB_CREATED:
-        return body.decode("utf-8", "backslashreplace")
-    code, _, sentence = body.decode("utf-8", "backslashreplace").partition("\0")
-    raise (NotPermitted if code == "not_permitted" else Failed)(f"{code}: {sentence}")
-
-
-def _received(connection: socket.socket) -> bytes:
-    data = connection.recv(_READ_SIZE)
-    if not data:
-        raise ConnectionResetError
-    return data
+            return client.cast(function, payload, unique=unique, priority=priority)
+        except Rejected as error:
+            raise (NotPermitted if error.code == "not_permitted" else Failed)(str(error)) from None
+        except Unavailable as error:
+            cause = error.__cause__
+            raise (unreachable(path, cause) if isinstance(cause, OSError) else Failed(str(error))) from None
+        except Unanswered as error:
+            sent = error.unique
+            assert sent is not None
+            again = f"repeat it with --unique {sent if isinstance(sent, str) else os.fsdecode(sent)}"
+            # an agent that ended is not running; one that is silent is
+            lost = isinstance(error.__cause__, OSError)
+            raise (NotRunning if lost else Failed)(f"{path}: {error}; {again}") from None
+        except ValueError as error:
+            raise Misused(str(error)) from None

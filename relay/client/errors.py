@@ -36,6 +36,10 @@ class CastError(Exception):
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        # never a payload: errors end up in logs
+        return f"{type(self).__name__}({str(self)!r}, unique={self.unique!r})"
+
 
 class Rejected(CastError):
     """relay answered no: the cast is not kept and will not be executed (see SpoolError for the one exception).

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from typing import Self
+from typing import Any, Self
 
 from relay.client.errors import CastError, Rejected, SpoolError, Unanswered, Unavailable, rejected
 from relay.client.source import AsyncItems, Items
@@ -68,8 +68,8 @@ class _Recorder:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _cast(self, item: Cast | tuple[object, ...]) -> str:
-        cast, _ = submission(Cast(*item), time.time_ns(), os.urandom(10))
+    def _cast(self, item: Cast | tuple[Any, ...]) -> str:
+        cast, _ = submission(time.time_ns(), os.urandom(10), *item)
         self.tried.append(cast)
         key = _key(cast)
         handle = self._handles.get(key)
@@ -85,7 +85,7 @@ class _Recorder:
         assert handle is not None
         return handle
 
-    def _answer(self, item: Cast | tuple[object, ...]) -> str | Rejected:
+    def _answer(self, item: Cast | tuple[Any, ...]) -> str | Rejected:
         try:
             return self._cast(item)
         except Rejected as error:

@@ -115,7 +115,7 @@ class Flow:
     def add(self, item: Cast | tuple[Any, ...]) -> None:
         """One cast more; TypeError or ValueError if it is none.  One that cannot be sent is rejected at once."""
         try:
-            cast, packet = submission(Cast(*item), time.time_ns(), os.urandom(10))
+            cast, packet = submission(time.time_ns(), os.urandom(10), *item)
         except Rejected as error:
             self._row.append(_Slot(error.casts[0], b"", error))
             return
@@ -216,37 +216,37 @@ class Flow:
                 return
             text = body.decode("utf-8", "backslashreplace")
             if kind == Kind.JOB_CREATED and self._given:
-                self._answer(text)
+                self._answered_by().answer = text
             elif kind == Kind.ERROR:
-                self._refuse(*text.partition("\0")[::2])
+                code, _, sentence = text.partition("\0")
+                self._refuse(code, sentence)
             else:
                 raise self._broken(f"a packet of type {kind} answers no cast")
 
-    def _answer(self, handle: str | None, code: str = "", text: str = "") -> None:
-        """The leftmost cast without an answer has got it."""
+    def _answered_by(self) -> _Slot:
+        """The leftmost cast without an answer, which is about to get it."""
         slot = self._unanswered.popleft()
-        if handle is None:
-            error = rejected(code, text, slot.cast)
-            error.in_doubt = error.in_doubt or self._doubtful > 0
-            slot.answer = error
-        else:
-            slot.answer = handle
         self._bytes -= len(slot.packet)
         slot.packet = b""
-        self._given = max(0, self._given - 1)
-        self._doubtful = max(0, self._doubtful - 1)
+        if self._given:
+            self._given -= 1
+        if self._doubtful:
+            self._doubtful -= 1
         self._losses = 0
         self._answered = self._kept = True
+        return slot
 
     def _refuse(self, code: str, text: str) -> None:
-        if code in CLOSING:
-            self._closed = True
-            while self._unanswered:
-                self._answer(None, code, text)
-        elif self._given:
-            self._answer(None, code, text)
-        else:
+        self._closed = code in CLOSING
+        if not self._given and not self._closed:
             raise self._broken(f"ERROR {code} answers no cast")
+        while self._unanswered:
+            in_doubt = self._doubtful > 0
+            slot = self._answered_by()
+            slot.answer = error = rejected(code, text, slot.cast)
+            error.in_doubt = error.in_doubt or in_doubt
+            if not self._closed:
+                return
 
     def _broken(self, what: str) -> Unanswered:
         return Unanswered(f"what answered is no relay-agent: {what}", self._pending())

@@ -46,34 +46,59 @@ def unique_id(now_ns: int, chance: bytes) -> str:
     return f"{number:032x}"
 
 
-def submission(cast: Cast, now_ns: int, chance: bytes) -> tuple[Cast, bytes]:
+def submission(
+    now_ns: int,
+    chance: bytes,
+    function: str | bytes,
+    payload: bytes,
+    unique: str | bytes | None = None,
+    priority: str = "normal",
+    delay: float = 0,
+) -> tuple[Cast, bytes]:
     """The cast with its unique filled in, and its packet; `now_ns` of the wall clock, ten bytes of chance.
 
     Raises TypeError, ValueError, BadFunction, UniqueTooLarge or PayloadTooLarge.
     """
-    function, payload, unique, priority, delay = cast
     if unique is None:
         unique = unique_id(now_ns, chance)
-        cast = Cast(function, payload, unique, priority, delay)
-    name, key = _bytes(function, "a function"), _bytes(unique, "a unique")
+        key = unique.encode()
+    else:
+        key = _bytes(unique, "a unique")
+        if not key or b"\0" in key:
+            raise ValueError("a unique is 1 to 64 bytes, none of them NUL")
     _check_payload(payload)
-    if not key or b"\0" in key:
-        raise ValueError("a unique is 1 to 64 bytes, none of them NUL")
     kind = KINDS.get(priority)
     if kind is None:
         raise ValueError(f"a priority is high, normal or low, not {priority!r}")
-    parts = [name, b"\0", key, b"\0", payload]
+    between = b"\0"
     if delay:
-        kind = Kind.SUBMIT_JOB_EPOCH
-        parts[3:4] = [b"\0%d\0" % _due(delay, priority, now_ns)]
-    if not good_function(name):
-        raise _refusal("bad_function", cast)
+        kind, between = Kind.SUBMIT_JOB_EPOCH, b"\0%d\0" % _due(delay, priority, now_ns)
+    cast = Cast(function, payload, unique, priority, delay)
+    name = _known.get(function)
+    if name is None:
+        name = _function(function, cast)
     if len(key) > UNIQUE_LIMIT:
         raise _refusal("unique_too_large", cast)
-    size = sum([len(part) for part in parts])
+    size = len(name) + 1 + len(key) + len(between) + len(payload)
     if size > LENGTH_LIMIT:
         raise _refusal("payload_too_large", cast)
-    return cast, b"".join([HEADER.pack(REQ, kind, size), *parts])
+    return cast, b"".join((HEADER.pack(REQ, kind, size), name, b"\0", key, between, payload))
+
+
+#: good functions, as callers name them, so that a known one costs a look-up
+_known: dict[str | bytes, bytes] = {}
+_KNOWN_LIMIT = 4096
+
+
+def _function(function: str | bytes, cast: Cast) -> bytes:
+    """The function's bytes, known from now on; BadFunction for one that the agent would refuse."""
+    name = _bytes(function, "a function")
+    if not good_function(name):
+        raise _refusal("bad_function", cast)
+    if len(_known) >= _KNOWN_LIMIT:
+        _known.clear()
+    _known[function] = name
+    return name
 
 
 def _bytes(value: object, what: str) -> bytes:

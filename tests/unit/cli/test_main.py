@@ -14,7 +14,6 @@ import pytest
 
 from relay.cli import backlog, drain, main, places
 from relay.cli.ask import Agent
-from relay.cli.cast import uuid7
 from relay.cli.exits import Failed, NotPermitted, NotRunning
 from relay.conf import options
 from relay.protocol.framing import Framer, Packet
@@ -44,7 +43,7 @@ class Place:
         opened.conn.execute("INSERT INTO lanes (function, priority, accepted, dead, bytes) VALUES (x'66', 1, 2, 1, 3)")
         for id_ in (1, 2):
             opened.conn.execute("INSERT INTO casts VALUES (?, 1, ?, NULL, NULL, NULL, NULL, 0, x'00')", (id_, id_))
-        opened.conn.execute("INSERT INTO fates VALUES (2, 1, 'dead', NULL, 0, 1, 1, 'failed', 'no')")
+        opened.conn.execute("INSERT INTO fates VALUES (2, 1, 'dead', 0, NULL, 0, 1, 1, 'failed', 'no')")
         close_spool(opened)
 
     def answer(self, path: Path, *answers: bytes) -> threading.Thread:
@@ -304,13 +303,6 @@ def test_a_lost_connection_is_tried_once_more_with_the_same_unique(
     thread.join()
     (_, (_, unique, _)) = submitted(place)[-1]
     assert unique.decode() in capsys.readouterr().err
-
-
-def test_a_uuid_of_version_7_has_its_time_version_and_variant() -> None:
-    """Milliseconds first, so that later ones are greater; the bits of RFC 9562 in their places."""
-    assert uuid7(0x0123456789AB * 1_000_000, b"\xff" * 10) == "0123456789ab7fffbfffffffffffffff"
-    assert uuid7(0, b"\0" * 10) == "00000000000070008000000000000000"
-    assert uuid7(1_000_000, b"\0" * 10) > uuid7(999_999, b"\xff" * 10)
 
 
 def test_the_places_are_those_that_the_agent_reads(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""relay.client, module by module; the agent is a script."""
