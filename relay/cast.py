@@ -63,17 +63,20 @@ class Arrival:
     `settled(self)` in the event loop's thread, after COMMIT returned or after the batch was refused.
     """
 
-    __slots__ = ("answered", "casts", "first_id", "outcome", "prepared", "settled", "size", "uid")
+    __slots__ = ("answered", "casts", "first_id", "not_before", "outcome", "prepared", "settled", "size", "uid")
 
     def __init__(
         self,
         casts: list[Submission],
         uid: int | None,
         settled: Callable[[Arrival], None],
+        not_before: int | None = None,
     ) -> None:
         self.casts = casts
         self.uid = uid
         self.settled = settled
+        #: microseconds since the epoch before which the caller wants none of these casts done
+        self.not_before = not_before
         #: payload bytes, for whoever bounds what waits
         self.size = sum([len(cast[2]) for cast in casts])
         #: the id of the first cast, should it be accepted; the others' follow

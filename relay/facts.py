@@ -24,6 +24,7 @@ class UpstreamFacts:
 class LaneFacts:
     """One function: casts in flight, whether it is stalled (in flight, and no verdict for a while), its last error.
 
+    `scheduled` says that it has casts whose caller named a moment that has not come.
     `workers` is how many the upstream in use said it has for the function, None where it was not asked.
     """
 
@@ -31,6 +32,7 @@ class LaneFacts:
     stalled: bool
     last_error: str
     workers: int | None = None
+    scheduled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Event(Enum):
     """What can happen to a cast."""
 
     ACCEPT = "accept"
+    SCHEDULE = "accept for later"
     TAKE = "take"
     DONE = "done"
     DOUBT = "in doubt"
@@ -56,6 +57,7 @@ class NotInTheTable(RelayError):
 
 TABLE: dict[tuple[State, Event], State] = {
     (State.NOWHERE, Event.ACCEPT): State.READY,
+    (State.NOWHERE, Event.SCHEDULE): State.DEFERRED,
     (State.READY, Event.TAKE): State.IN_FLIGHT,
     (State.DEFERRED, Event.TAKE): State.IN_FLIGHT,
     (State.IN_FLIGHT, Event.DONE): State.RETIRED,

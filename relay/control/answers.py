@@ -131,8 +131,12 @@ def reason(facts: Facts, lane: LaneFacts, deferred: int) -> str:
         return "no workers"
     if lane.stalled:
         return "no answer from a worker"
-    if deferred or lane.last_error:
+    if lane.last_error:
         return _with("failing", lane.last_error)
+    if lane.scheduled and not lane.in_flight:
+        return "scheduled by the caller"
+    if deferred and not lane.scheduled:
+        return "failing"
     return "in progress: waiting for its workers"
 
 

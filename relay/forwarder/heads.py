@@ -182,6 +182,7 @@ class Heads:
             self.due_in(track, 1.0)
         else:
             track.due_more = not took.exhausted
+            track.scheduled = took.scheduled
             track.due.extend(took.casts)
             if took.next_due is not None:
                 self.due_in(track, max(0.0, (took.next_due - self._clock.wall()) / 1e6))

@@ -69,6 +69,7 @@ class Track:
         "more",
         "name",
         "new_turn",
+        "scheduled",
         "taking",
         "taking_due",
         "wanted",
@@ -90,6 +91,8 @@ class Track:
         self.taking_due = False
         #: when to look for due ones again (monotonic seconds)
         self.due_at = float("inf")
+        #: True while the next cast to become due is one for which its caller named the moment
+        self.scheduled = False
         #: True while it stands in line for a take
         self.wanted = False
         self.new_turn = True

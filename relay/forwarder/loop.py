@@ -139,11 +139,13 @@ class Forwarder:
             )
             for server, condition in self._conditions.items()
         )
-        lanes = {
-            lane.function: LaneFacts(lane.window.casts, lane.window.stalled, lane.last_error, lane.workers)
-            for lane in self._heads.lanes.values()
-            if lane.window.casts or lane.last_error
-        }
+        lanes = {}
+        for lane in self._heads.lanes.values():
+            scheduled = any(track.scheduled for track in lane.tracks)
+            if lane.window.casts or lane.last_error or scheduled:
+                lanes[lane.function] = LaneFacts(
+                    lane.window.casts, lane.window.stalled, lane.last_error, lane.workers, scheduled
+                )
         return Facts(upstreams, lanes, self._in_flight_ready, self._in_flight_deferred)
 
     def is_in_flight(self, cast_id: int) -> bool:
@@ -164,9 +166,12 @@ class Forwarder:
             self._unstored -= ready + deferred
         now, wall = self._clock.monotonic(), self._clock.wall()
         for number, due_at in changes.due.items():
-            self._heads.due_in(self._heads.track(self._spool.name(number)), (due_at - wall) / 1e6)
+            track = self._heads.track(self._spool.name(number))
+            track.scheduled = track.scheduled or number in changes.scheduled
+            self._heads.due_in(track, (due_at - wall) / 1e6)
         for number, fresh in changes.fresh.items():
-            self._heads.offer(self._heads.track(self._spool.name(number)), fresh, now)
+            if fresh:
+                self._heads.offer(self._heads.track(self._spool.name(number)), fresh, now)
         self._pump()
 
     # -- casts out -------------------------------------------------------------------------------------------------

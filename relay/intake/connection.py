@@ -16,7 +16,7 @@ from collections import deque
 from relay.cast import Arrival
 from relay.doors import peer_uid
 from relay.intake.inquiry import Desk, InFlight, Inquiry
-from relay.protocol.caller import Answers, Conversation, Question, refusal
+from relay.protocol.caller import Answers, Conversation, Later, Question, refusal
 from relay.spool.spool import Spool
 
 #: payload bytes that one caller may have unanswered; one read more always fits
@@ -167,10 +167,13 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(item, Question):
                 self._owed.append(self._door.desk.ask(item, self._found))
                 continue
-            arrival = Arrival(item, self._uid, self._settled)
+            if isinstance(item, Later):
+                arrival = Arrival([item.cast], self._uid, self._settled, item.not_before)
+            else:
+                arrival = Arrival(item, self._uid, self._settled)
             self._owed.append(arrival)
             self._unanswered += arrival.size
-            self._unanswered_casts += len(item)
+            self._unanswered_casts += len(arrival.casts)
             self._door.unanswered += arrival.size
             self._door.spool.append(arrival)
         self._answer()

@@ -1,8 +1,8 @@
 """The conversation with a caller: what each of its packets asks for, and how we answer.
 
 `feed` turns a read into a *turn*: a list of items in the order of the requests.  An item is either an answer that is
-known at once (bytes), a run of submissions (a list of casts) whose answers are due when the spool has them on disk, or
-a question that only the agent can answer.  The shell writes the answers in just this order.
+known at once (bytes), a run of submissions (a list of casts) or a single one for later, whose answers are due when the
+spool has them on disk, or a question that only the agent can answer.  The shell writes the answers in just this order.
 
 Valid submissions are what `SUBMISSIONS` maps to a priority; every other packet gets an ERROR packet, and the
 connection stays usable.  What cannot be read at all ends the conversation: `closing` becomes True after the answer
@@ -24,9 +24,11 @@ from relay.protocol.packets import HEADER, REQ, RES, Kind, encode
 #: longest function name and longest unique, in bytes
 FUNCTION_LIMIT = 512
 UNIQUE_LIMIT = 64
-#: what a submission's body holds besides its payload, at most; one byte more, so that a unique that is too long
-#: beside a full payload is still read and refused for what it is
-_ARGUMENTS_LIMIT = FUNCTION_LIMIT + UNIQUE_LIMIT + 4
+#: what a submission's body holds besides its payload, at most, with some bytes to spare, so that a unique that is a
+#: little too long beside a full payload is still read, and refused for what it is
+_ARGUMENTS_LIMIT = FUNCTION_LIMIT + UNIQUE_LIMIT + 16
+#: digits of a moment in seconds that are read; more is no moment anybody means
+EPOCH_DIGITS = 11
 #: good function names remembered, so that a known one costs a look-up
 _KNOWN_FUNCTIONS = 16_384
 
@@ -38,7 +40,14 @@ class Question(NamedTuple):
     about: bytes
 
 
-Item: TypeAlias = bytes | list[Submission] | Question
+class Later(NamedTuple):
+    """A cast that is not to be done before a moment (microseconds since the epoch)."""
+
+    cast: Submission
+    not_before: int
+
+
+Item: TypeAlias = bytes | list[Submission] | Later | Question
 
 #: (packet type) -> the priority of the cast that it submits
 SUBMISSIONS: dict[int, int] = {
@@ -171,7 +180,7 @@ class Conversation:
                     if refused is None:
                         add((function, unique, payload, priority))
                         continue
-                    answer: bytes | Question = refused
+                    answer: bytes | Later | Question = refused
                 else:
                     answer = _REFUSED["bad_packet"]
                     self.closing = True
@@ -201,8 +210,20 @@ class Conversation:
         _known.add(function)
         return None
 
-    def _other(self, kind: int, body: bytes) -> bytes | Question:
-        """The answer to what is no submission, or the question it asks."""
+    def _later(self, body: bytes) -> bytes | Later:
+        """A SUBMIT_JOB_EPOCH: at normal priority, the moment in whole seconds since the epoch."""
+        parts = body.split(b"\0", 3)
+        if len(parts) < 4 or not parts[2].isdigit() or len(parts[2]) > EPOCH_DIGITS:
+            self.closing = True
+            return _REFUSED["bad_packet"]
+        function, unique, epoch, payload = parts
+        refused = self._check(function, unique, payload)
+        return refused or Later((function, unique, payload, Priority.NORMAL), int(epoch) * 1_000_000)
+
+    def _other(self, kind: int, body: bytes) -> bytes | Later | Question:
+        """The answer to what is no plain submission, the question it asks, or a cast for later."""
+        if kind == Kind.SUBMIT_JOB_EPOCH:
+            return self._later(body)
         if kind == Kind.ECHO_REQ:
             return encode(RES, Kind.ECHO_RES, body)
         if kind == Kind.OPTION_REQ:

@@ -93,14 +93,15 @@ class Setback(NamedTuple):
 class Took(NamedTuple):
     """What a take found: casts in order; `last_id` is where the next one goes on, `exhausted` that there is no more.
 
-    For deferred casts `next_due` is when the next one is due (us), None when there is none.  `failed` says that the
-    disk could not be read, and nothing else is to be believed.
+    For deferred casts `next_due` is when the next one is due (us), None when there is none, and `scheduled` whether
+    its caller named that moment.  `failed` says that the disk could not be read, and nothing else is to be believed.
     """
 
     casts: list[Taken]
     last_id: int
     exhausted: bool
     next_due: int | None
+    scheduled: bool = False
     failed: bool = False
 
 
@@ -115,6 +116,8 @@ class Changes:
     ended: dict[int, tuple[int, int]] = field(default_factory=dict)
     #: lane -> when the first of the casts it deferred is due (us)
     due: dict[int, int] = field(default_factory=dict)
+    #: lanes in which it accepted casts for later
+    scheduled: set[int] = field(default_factory=set)
     #: (lane, id) of deferred casts that are no longer taken
     settled: list[tuple[int, int]] = field(default_factory=list)
 

@@ -2,8 +2,8 @@
 
 The interpreter runs one thread at a time, and SQLite runs outside its lock; so the writer's thread is kept for SQLite,
 and whatever can be computed without the database is computed in the event loop's thread while the writer waits for the
-disk.  Pure; `now` is an argument.  An arrival with a lane that the spool does not have yet is not prepared: the writer
-makes the lane, and goes through it cast by cast.
+disk.  Pure; `now` is an argument.  What is rare is not prepared, and the writer goes through it cast by cast: a
+function that has no lane yet, and casts for later.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def kept_unique(unique: bytes, payload: bytes) -> bytes | None:
 
 
 def prepare(arrival: Arrival, now: int, lanes: Mapping[tuple[bytes, int], int]) -> Prepared | None:
-    """The arrival as rows, accepted at `now` (us); None where it names a function that has no lane yet."""
+    """The arrival as rows, accepted at `now` (us); None where it is for later, or names a function without a lane."""
+    if arrival.not_before is not None:
+        return None
     if any([cast[1] for cast in arrival.casts]):  # noqa: C419 - a list is twice as fast as a generator here
         return _named(arrival, now, lanes)
     return _plain(arrival, now, lanes)

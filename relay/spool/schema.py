@@ -13,7 +13,8 @@ is found by a 64-bit digest and then compared: an index over random text cuts th
     spools    the ids of this spool, by the first cast id each is valid for (a copy on another machine gets a new one)
     lanes     one row a function and priority: its counts by state, its totals, the last cast id given out in it
     casts     what was accepted, one row a cast
-    fates     what became of it, when it did not simply go well: its state, when due, failures, the last error
+    fates     what became of it, when it did not simply go well: its state, when due, failures, the last error;
+              `scheduled` is 1 while it waits for the moment its caller named, and due_at is that moment
     attempts  its last attempts
     holds     function patterns that are held       paused    upstreams that are paused
     backlog   the documented view for readers
@@ -70,6 +71,7 @@ CREATE TABLE fates (
     id INTEGER PRIMARY KEY,
     lane INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('deferred', 'held', 'dead')),
+    scheduled INTEGER NOT NULL DEFAULT 0,
     due_at INTEGER,
     since INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
@@ -77,7 +79,7 @@ CREATE TABLE fates (
     reason TEXT NOT NULL,
     error TEXT NOT NULL
 );
-CREATE INDEX fates_by_due ON fates (lane, due_at) WHERE state = 'deferred';
+CREATE INDEX fates_by_due ON fates (lane, scheduled, due_at) WHERE state = 'deferred';
 CREATE TABLE attempts (
     id INTEGER NOT NULL,
     number INTEGER NOT NULL,

@@ -51,10 +51,15 @@ LAST_ID = "SELECT max(last_id) FROM lanes"
 
 #: the fate of a cast, new or changed
 SET_FATE = (
-    "INSERT INTO fates (id, lane, state, due_at, since, attempts, failures, reason, error)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
+    "INSERT INTO fates (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error)"
+    " VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, scheduled = 0,"
     " due_at = excluded.due_at, since = excluded.since, attempts = excluded.attempts, failures = excluded.failures,"
     " reason = excluded.reason, error = excluded.error"
+)
+#: the fate of a cast that its caller wants done later
+SCHEDULE = (
+    "INSERT INTO fates (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error)"
+    " VALUES (?, ?, 'deferred', 1, ?, ?, 0, 0, 'scheduled', '')"
 )
 INSERT_ATTEMPT = (
     "INSERT OR REPLACE INTO attempts (id, number, began_at, took, upstream, reason, error) VALUES (?,?,?,?,?,?,?)"
@@ -72,17 +77,26 @@ READY_IDS = (
     " WHERE casts.lane = ? AND casts.id > ? AND fates.id IS NULL ORDER BY casts.id LIMIT ?"
 )
 READ_CAST = f"SELECT {_CAST} FROM casts WHERE id = ?"
-#: deferred casts of a lane that are due at one moment, or due later than any backoff can put them (the clock went back)
+_DUE = "SELECT id, attempts, failures FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="
+#: deferred casts of a lane that are due at one moment: scheduled ones, ones in backoff, and ones whose backoff ends
+#: later than any can (the clock went back); in three pieces, so that each walks the index
 TAKE_DUE = (
-    f"SELECT {_CAST}, fates.attempts, fates.failures FROM fates JOIN casts ON casts.id = fates.id"
-    " WHERE fates.lane = ? AND fates.state = 'deferred' AND (fates.due_at <= ? OR fates.due_at > ?)"
-    " ORDER BY fates.due_at LIMIT ?"
+    f"SELECT {_CAST}, due.attempts, due.failures FROM"
+    f" (SELECT * FROM ({_DUE} 1 AND due_at <= ? ORDER BY due_at LIMIT ?)"
+    f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at <= ? ORDER BY due_at LIMIT ?)"
+    f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at > ? ORDER BY due_at LIMIT ?)) AS due"
+    " JOIN casts ON casts.id = due.id LIMIT ?"
 )
-#: when the next deferred cast of a lane is due, after a moment
-NEXT_DUE = "SELECT min(due_at) FROM fates WHERE lane = ? AND state = 'deferred' AND due_at > ?"
-#: some deferred casts with an id after one, so that they can be made due
-DEFERRED_AFTER = "SELECT id FROM fates WHERE state = 'deferred' AND id > ? AND due_at > ? ORDER BY id LIMIT ?"
-MAKE_DUE = "UPDATE fates SET due_at = ? WHERE id BETWEEN ? AND ? AND state = 'deferred' AND due_at > ?"
+#: when the next deferred cast of a lane is due, after a moment, and the next scheduled one
+_NEXT = "SELECT min(due_at) FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="
+NEXT_DUE = f"SELECT ({_NEXT} 0 AND due_at > ?), ({_NEXT} 1 AND due_at > ?)"
+#: some deferred casts in backoff with an id after one, so that they can be made due
+DEFERRED_AFTER = (
+    "SELECT id FROM fates WHERE state = 'deferred' AND scheduled = 0 AND id > ? AND due_at > ? ORDER BY id LIMIT ?"
+)
+MAKE_DUE = (
+    "UPDATE fates SET due_at = ? WHERE id BETWEEN ? AND ? AND state = 'deferred' AND scheduled = 0 AND due_at > ?"
+)
 
 GET_META = "SELECT value FROM meta WHERE name = ?"
 SET_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"

@@ -22,6 +22,7 @@ from relay.spool.preparing import digest, kept_unique
 
 _DEFERRED = after(State.IN_FLIGHT, Event.FAIL)
 _DEAD = after(State.IN_FLIGHT, Event.EXHAUST)
+assert after(State.NOWHERE, Event.SCHEDULE) is _DEFERRED
 assert after(State.IN_FLIGHT, Event.REFUSE) is _DEAD
 assert after(State.READY, Event.DAMAGE) is _DEAD
 
@@ -188,14 +189,25 @@ class Transitions:
                 size -= len(payload)
                 lane = self._lane(function, priority)
                 key = digest(unique) if unique else None
-                crc = checksum(seed(lane, now, None, arrival.uid), id_, key, unique, payload)
-                values += (id_, lane, now, None, arrival.uid, key, unique, crc, payload)
+                later = arrival.not_before
+                crc = checksum(seed(lane, now, later, arrival.uid), id_, key, unique, payload)
+                values += (id_, lane, now, later, arrival.uid, key, unique, crc, payload)
                 self._count_fresh(lane, [(id_, unique, payload)])
+                if later is not None and later > now:
+                    self._schedule(lane, id_, later, now)
                 if unique:
                     twins[function, unique] = id_
                 outcome.append(id_)
         arrival.outcome = outcome
         return casts, size
+
+    def _schedule(self, lane: int, id_: int, later: int, now: int) -> None:
+        """The cast just counted as fresh is for later: it is deferred from the start."""
+        self.changes.fresh[lane].pop()
+        self.changes.of(lane).deferred += 1
+        self.changes.due[lane] = min(later, self.changes.due.get(lane, later))
+        self.changes.scheduled.add(lane)
+        self._execute(sql.SCHEDULE, (id_, lane, later, now))
 
     def _twins(self, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, bytes], int]:
         """(function, unique) -> id of each living cast that has the digest of one of these."""
@@ -272,7 +284,9 @@ class Transitions:
         out = self._taken_due.setdefault(lane, set())
         taken: list[Taken] = []
         exhausted = True
-        for *columns, attempts, failures in self._execute(sql.TAKE_DUE, (lane, now, far, casts + len(out) + 1)):
+        most = casts + len(out) + 1
+        bounds = (lane, now, most, lane, now, most, lane, far, most, most)
+        for *columns, attempts, failures in self._execute(sql.TAKE_DUE, bounds):
             row = tuple(columns)
             if row[0] in out:
                 continue
@@ -285,8 +299,9 @@ class Transitions:
                 taken.append(Taken((row[0], row[6], row[8]), attempts, failures, True))
             else:
                 self._damaged.append(_Damaged(row[0], lane, True, attempts, failures))
-        next_due = self._execute(sql.NEXT_DUE, (lane, now)).fetchone()[0]
-        return Took(taken, 0, exhausted, next_due)
+        backoff, scheduled = self._execute(sql.NEXT_DUE, (lane, now, lane, now)).fetchone()
+        next_due = min([due for due in (backoff, scheduled) if due is not None], default=None)
+        return Took(taken, 0, exhausted, next_due, scheduled is not None and next_due == scheduled)
 
     @property
     def found_damage(self) -> bool:
