@@ -15,6 +15,7 @@ PAGE = Path(__file__).with_name("lifecycle.md")
 #: what causes each event; None: the table has it, and nothing in relay causes it yet
 CAUSES: dict[Event, str | None] = {
     Event.ACCEPT: "a COMMIT that holds the cast returned; the caller is answered `JOB_CREATED` after it",
+    Event.SCHEDULE: "the same, and the caller named a moment that has not come (`SUBMIT_JOB_EPOCH`)",
     Event.TAKE: "the forwarder submitted it to the upstream in use",
     Event.DONE: "the upstream reported `WORK_COMPLETE`, behind a clean barrier; once the link is lost, or another"
     " verdict is in, nothing that an upstream says of that attempt is heard",

@@ -149,13 +149,15 @@ def test_each_request_that_is_named_is_answered(rig: Rig) -> None:
         for kind in (packets.SUBMIT_JOB_BG, packets.SUBMIT_JOB_HIGH_BG, packets.SUBMIT_JOB_LOW_BG):
             stream.send(packets.request(kind, b"f", b"", b"x"))
             assert stream.read().type == packets.JOB_CREATED
+        stream.send(packets.request(packets.SUBMIT_JOB_EPOCH, b"f", b"", b"4000000000", b"x"))
+        assert stream.read().type == packets.JOB_CREATED
         stream.send(packets.request(packets.ECHO_REQ, b"x"))
         assert stream.read().type == packets.ECHO_RES
         stream.send(packets.request(packets.OPTION_REQ, b"exceptions"))
         assert stream.read().type == packets.OPTION_RES
         stream.send(packets.request(packets.GET_STATUS, b"H:elsewhere:1"))
         assert stream.read() == (packets.STATUS_RES, b"H:elsewhere:1\x000\x000\x000\x000")
-        for kind in (packets.SUBMIT_JOB, packets.SUBMIT_JOB_EPOCH, packets.CAN_DO):
+        for kind in (packets.SUBMIT_JOB, packets.CAN_DO):
             stream.send(packets.request(kind, b"f", b"", b"x", b"y"))
             assert stream.read().type == packets.ERROR
     for command in (b"version", b"status", b"workers", b"prioritystatus"):
