@@ -101,7 +101,7 @@ class _Line:
             self.drop()
             if flow.settled:
                 return True
-            flow.lost(error)
+            await asyncio.sleep(flow.lost(error))
             return False
         return True
 

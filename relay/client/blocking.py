@@ -138,7 +138,7 @@ class _Line:
                 connection = self.connection or self._connect()
             except OSError as error:
                 flow.refused(error, self.path)
-                self._pause(deadline)
+                self._pause(PAUSE_S, deadline)
                 continue
             try:
                 self._send(connection, deadline)
@@ -149,7 +149,7 @@ class _Line:
             except OSError as error:
                 self.drop()
                 if not flow.settled:
-                    flow.lost(error)
+                    self._pause(flow.lost(error), deadline)
         flow.turned(deadline - time.monotonic())
 
     def _connect(self) -> Connection:
@@ -189,11 +189,12 @@ class _Line:
         except TimeoutError:
             pass  # nothing is here yet
 
-    def _pause(self, deadline: float) -> None:
+    def _pause(self, seconds: float, deadline: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
             raise self.flow.late(self.flow.timeout)
-        time.sleep(min(PAUSE_S, left))
+        if seconds:
+            time.sleep(min(seconds, left))
 
     def drop(self) -> None:
         """Have no connection any more."""

@@ -14,7 +14,8 @@ nothing after it.
 
 What is lost when:
     kept connection, nothing of it sent   -> a new connection, not counted: the agent was restarted meanwhile
-    the connection, otherwise             -> a new connection, once; it counts until something is answered
+    the connection, otherwise             -> a new connection, once and after FAREWELL_S; it counts until something
+                                             is answered
     no new connection, something in doubt -> try to connect until the time is up, then Unanswered
     no new connection, nothing in doubt   -> Unavailable, at once
     the time is up                        -> Unanswered if something is in doubt, else Unavailable
@@ -56,6 +57,9 @@ LINGER_S = 0.005
 TRIES = 2
 #: seconds between two tries to connect while something is in doubt, or the agent's backlog of connections is full
 PAUSE_S = 0.02
+#: seconds between the loss of a connection and the next one: an agent that is killed closes its connections before the
+#: socket it listens on, and what connects in between is lost as well
+FAREWELL_S = 0.1
 #: bytes kept of an answer
 _KEEP = 8192
 
@@ -180,14 +184,16 @@ class Flow:
 
     # -- the shell's side: when it goes wrong ------------------------------------------------------------------------
 
-    def lost(self, error: OSError) -> None:
-        """The connection is gone: returns if a new one is worth a try, else raises."""
+    def lost(self, error: OSError) -> float:
+        """The connection is gone: the seconds after which a new one is worth a try, if one is; else raises."""
         if self._touched:
             self._doubtful = max(self._doubtful, self._given)
-        if self._touched or not self._kept:
-            self._losses += 1
+        elif self._kept:
+            return 0.0
+        self._losses += 1
         if self._losses >= TRIES:
             raise self.late(f"the connection was lost, twice ({error})") from error
+        return FAREWELL_S
 
     def refused(self, error: OSError, path: str) -> None:
         """There is no new connection: returns if waiting for one is right, else raises Unavailable."""
