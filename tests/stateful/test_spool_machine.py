@@ -36,7 +36,9 @@ SUBMISSIONS = st.builds(
     st.sampled_from(UNIQUES),
     st.sampled_from([1, 1, 0, 2]),
 )
-ARRIVALS = st.lists(st.tuples(st.lists(SUBMISSIONS, min_size=1, max_size=6), st.booleans()), max_size=4)
+#: a caller's moment, if any: some are over already
+LATER = st.sampled_from([None, None, None, NOW - 5, NOW, NOW + 5, NOW + 30, NOW + 500])
+ARRIVALS = st.lists(st.tuples(st.lists(SUBMISSIONS, min_size=1, max_size=6), st.booleans(), LATER), max_size=4)
 #: which of the casts in flight, and what came of it
 VERDICTS = st.lists(st.tuples(st.integers(0, 50), st.sampled_from(["done", "done", "deferred", "dead"])), max_size=6)
 ROOM = st.sampled_from([ENOUGH, ENOUGH, ENOUGH, 0, 1, 2, 5, 20])
@@ -57,6 +59,7 @@ class Known:
     attempts: int = 0
     failures: int = 0
     rotten: bool = False
+    scheduled: bool = False
 
 
 @dataclass
@@ -108,7 +111,9 @@ class Disk:
                 told.append("spool_full")
             else:
                 casts, size = casts - 1, size - len(payload)
-                self.casts[id_] = Known((function, priority), unique, payload)
+                known = self.casts[id_] = Known((function, priority), unique, payload)
+                if arrival.not_before is not None and arrival.not_before > NOW:
+                    known.state, known.due_at, known.scheduled = "deferred", arrival.not_before, True
                 self.tally((function, priority)).accepted += 1
                 told.append(id_)
         return told, casts, size
@@ -151,7 +156,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(arrivals=ARRIVALS, verdicts=VERDICTS, casts=ROOM, size=ROOM, end=ENDS)
     def batch(
         self,
-        arrivals: list[tuple[list[Submission], bool]],
+        arrivals: list[tuple[list[Submission], bool, int | None]],
         verdicts: list[tuple[int, str]],
         casts: int,
         size: int,
@@ -160,7 +165,10 @@ class SpoolMachine(RuleBasedStateMachine):
         """One transaction of the writer's."""
         disk, ended = self.disk.copy(), set[int]()
         done, setbacks = self.verdicts(disk, verdicts, ended)
-        made = [self.writer.arrival(several, prepared=prepared) for several, prepared in arrivals]
+        made = []
+        for several, prepared, later in arrivals:
+            made.append(self.writer.arrival(several, prepared=prepared and later is None))
+            made[-1].not_before = later
         closed = "draining" if self.writer.transitions.draining else None
         self.writer.begin()
         self.writer.transitions.store(done, setbacks, NOW)
@@ -207,6 +215,7 @@ class SpoolMachine(RuleBasedStateMachine):
             disk.tally(known.lane).failures += 1
             known.state = what
             known.due_at = NOW + pick
+            known.scheduled = False
             due_at = known.due_at if what == "deferred" else None
             setbacks.append(
                 setback(id_, number, due_at, deferred=deferred, attempts=known.attempts, failures=known.failures)
@@ -273,12 +282,16 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(lane=LANES, now=MOMENTS, casts=st.integers(1, 8), size=ROOM)
     def take_due(self, lane: Lane, now: int, casts: int, size: int) -> None:
-        """Deferred casts that are due, each once until its verdict, the longest due first."""
+        """Casts that are due, each once until its verdict: those of a caller's moment first, then by due_at."""
         far = now + 60
         took = self.writer.transitions.take_due(self.number(lane), now, far, casts, size)
         mine = {id_: one for id_, one in self.disk.casts.items() if one.lane == lane and one.state == "deferred"}
-        due = [id_ for id_, one in mine.items() if id_ not in self.out and not now < one.due_at <= far]
-        due.sort(key=lambda id_: (mine[id_].due_at, id_))
+        due = [
+            id_
+            for id_, one in mine.items()
+            if id_ not in self.out and (one.due_at <= now or (one.due_at > far and not one.scheduled))
+        ]
+        due.sort(key=lambda id_: (not mine[id_].scheduled, mine[id_].due_at, id_))
         sound = [id_ for id_ in due if not mine[id_].rotten]
         given = [one.cast[0] for one in took.casts]
         rotten = [id_ for id_ in due if id_ in self.rotten_found()]
@@ -360,14 +373,14 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(now=MOMENTS, slice_=st.integers(1, 4))
     def make_due(self, now: int, slice_: int) -> None:
-        """Every deferred cast becomes due, a slice at a time."""
+        """Every cast in backoff becomes due, a slice at a time; a caller's moment stays."""
         after: int | None = 0
         while after is not None:
             self.writer.begin()
             after = self.writer.transitions.make_due(now, after, slice_)
             self.writer.commit()
         for known in self.disk.casts.values():
-            if known.state == "deferred":
+            if known.state == "deferred" and not known.scheduled:
                 known.due_at = min(known.due_at, now)
 
     # -- always ------------------------------------------------------------------------------------------------------
