@@ -7,7 +7,8 @@ connections that the agent has for everybody.
 
 Sound after fork: a connection remembers the process it was made in, and in another one it counts as lost; the pool is
 made anew there.  Sound under eventlet: every call goes through the modules (`socket.socket`, `time.sleep`,
-`threading.Semaphore`) when it is made, so it does not matter whether relay.client was imported before monkey_patch.
+`threading.Semaphore`) when it is made, so it does not matter whether relay.client was imported, or a Client made,
+before monkey_patch; only its first cast has to come after.
 
 A connection goes back to the pool only when every cast it carried has its answer; otherwise (no answer in time, an
 error, an exception in the caller, a cast_many that is left early) it is closed, so a late answer meets nobody.

@@ -28,8 +28,8 @@ from relay.client import (
 from .script import Peer, Scene, Script, answering
 from .twins import Awaited, Twin, both
 
-#: a timeout that is waited for in full
-SHORT_S = 0.2
+#: a timeout that is waited for in full, and that a script which answers does not reach on a loaded machine
+SHORT_S = 1.0
 #: one that never is
 LONG_S = 60.0
 
