@@ -49,8 +49,7 @@ class Facts:
     """Everything at once; an empty one is what holds before the forwarder has run.
 
     `in_flight_ready` and `in_flight_deferred` say from which state on disk the casts in flight were taken; a cast
-    counts as in flight until its verdict is stored.  `lanes` has the functions that have something in flight or an
-    error to tell.
+    counts as in flight until its verdict is stored.  `lanes` has the functions of which there is something to tell.
     """
 
     upstreams: tuple[UpstreamFacts, ...] = ()

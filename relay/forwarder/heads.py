@@ -95,12 +95,26 @@ class Heads:
         flight.buffered = True
         self.buffered += OVERHEAD + flight.size
 
+    def park(self, lane: Lane) -> None:
+        """Nothing of this lane can be sent: its new casts go back to the disk, for memory is others' to use."""
+        for track in lane.tracks:
+            # a take that is out would go on behind what is forgotten
+            if not track.taking:
+                self.buffered -= track.forget()
+
+    def unpark(self, lane: Lane, now: float) -> None:
+        """It can be sent again."""
+        for track in lane.tracks:
+            self.want(track)
+        self._schedule.enter(lane, now)
+
     def refill(self, track: Track) -> None:
         """Read on for a track that runs low."""
         if track.waiting * 2 < track.lane.window.limit:
             self.want(track)
 
     def track(self, name: LaneName) -> Track:
+        """The track of a lane's name, made when it is new."""
         track = self._tracks.get(name.number)
         if track is None:
             lane = self.lanes.get(name.function)
@@ -110,6 +124,7 @@ class Heads:
         return track
 
     def offer(self, track: Track, fresh: list[Waiting], now: float) -> None:
+        """Casts fresh from a COMMIT: keep what there is room for."""
         room = self._room(track.lane)
         if track.lane.window.moving:
             # what is fresh need not be read back: as much as half the memory for all lanes holds
@@ -124,6 +139,8 @@ class Heads:
 
     def _room(self, lane: Lane) -> int:
         """Casts that may still come into memory for a lane: what its window could hold, twice while it moves."""
+        if lane.parked:
+            return 0
         if self.buffered >= BUFFER_BYTES:
             return 0 if lane.waiting else 1
         window = lane.window
@@ -167,7 +184,7 @@ class Heads:
         self._takes -= 1
         track.taking = False
         if took.failed:
-            self.due_in(track, 1.0)
+            self.due_in(track, AGAIN_S)
         else:
             track.cursor = max(track.cursor, took.last_id)
             track.more = not took.exhausted
@@ -179,7 +196,7 @@ class Heads:
         self._takes -= 1
         track.taking_due = False
         if took.failed:
-            self.due_in(track, 1.0)
+            self.due_in(track, AGAIN_S)
         else:
             track.due_more = not took.exhausted
             track.scheduled = took.scheduled
@@ -191,7 +208,8 @@ class Heads:
     def _enter(self, track: Track, took: Took) -> None:
         self.buffered += sum([OVERHEAD + len(taken.cast[2]) for taken in took.casts])
         self._schedule.enter(track.lane, self._clock.monotonic())
-        self.refill(track)
+        if not took.failed:
+            self.refill(track)
         self._wake()
 
     def due_in(self, track: Track, wait_s: float) -> None:

@@ -106,8 +106,6 @@ class Track:
         """Fresh casts from a COMMIT: keep the first `room`, leave the rest on disk; how many were kept."""
         if self.more or self.taking:
             return 0
-        if casts[0][0] <= self.cursor:
-            casts = [cast for cast in casts if cast[0] > self.cursor]
         kept = casts[:room] if room > 0 else []
         if len(kept) < len(casts):
             self.more = True
@@ -115,6 +113,16 @@ class Track:
             self.fresh += kept
             self.cursor = kept[-1][0]
         return len(kept)
+
+    def forget(self) -> int:
+        """Leave the new casts to the disk again; the bytes that gives back."""
+        if not self.fresh:
+            return 0
+        freed = sum([OVERHEAD + len(cast[2]) for cast in self.fresh])
+        self.cursor = self.fresh[0][0] - 1
+        self.fresh.clear()
+        self.more = True
+        return freed
 
     def pull(self, casts: int) -> list[Flight]:
         """At most `casts` to be sent now."""
@@ -178,6 +186,18 @@ class Lane:
         self.tracks.append(made)
         self.tracks.sort(key=lambda track: track.name.priority)
         return made
+
+    @property
+    def parked(self) -> bool:
+        """True while the upstream in use says that nobody works on this function: nothing is sent there."""
+        return self.workers == 0
+
+    @property
+    def pending(self) -> bool:
+        """True while it has casts in flight, in memory, or on disk for the taking."""
+        return bool(self.window.casts) or any(
+            track.waiting or track.more or track.due_more or track.taking for track in self.tracks
+        )
 
     @property
     def waiting(self) -> int:

@@ -28,6 +28,7 @@ from relay.facts import Facts, LaneFacts, UpstreamFacts
 from relay.forwarder.heads import Heads
 from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.schedule import Schedule
+from relay.forwarder.survey import Survey
 from relay.forwarder.verdicts import Rule, describe, set_back
 from relay.protocol.upstream import News
 from relay.settings import Forwarder as Limits
@@ -36,7 +37,6 @@ from relay.spool.changes import Done, Setback
 from relay.spool.committer import Committed
 from relay.spool.preparing import is_message_id
 from relay.spool.spool import Spool
-from relay.upstream import census
 from relay.upstream.backoff import Backoff
 from relay.upstream.health import Condition, Event, Health
 from relay.upstream.link import Link
@@ -50,8 +50,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 #: verdicts not yet stored beyond which nothing is sent
 VERDICTS_LIMIT = 10_000
-#: seconds between two counts of the workers, while a lane is stalled
-CENSUS_S = 5.0
+#: seconds that a link must hold, if no cast is completed on it, before its losses are forgotten
+PROBATION_S = 30.0
 #: seconds between two log lines about failures of one function
 LOG_S = 1.0
 
@@ -71,6 +71,7 @@ class Forwarder:
         self._sends = 0
         self._schedule = Schedule(limits)
         self._heads = Heads(spool, self._schedule, clock, limits.backoff_max, self._pump)
+        self._survey = Survey(self._heads, self._schedule, clock, rng, self._pump)
         #: lanes with casts in flight
         self._flying: set[Lane] = set()
         self._ring = Ring(preference(upstream.servers, spool.identity.spool_id(spool.identity.next_id)))
@@ -84,8 +85,6 @@ class Forwarder:
         self._in_flight_ready = 0
         self._in_flight_deferred = 0
         self._stopping = False
-        self._census: asyncio.Task[None] | None = None
-        self._census_at = 0.0
         #: set when a stop has nothing to wait for
         self._quiet = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -107,8 +106,7 @@ class Forwarder:
             await asyncio.wait_for(self._quiet.wait(), timeout_s)
         if self._timer is not None:
             self._timer.cancel()
-        if self._census is not None:
-            self._census.cancel()
+        self._survey.close()
         if self._link is not None:
             self._link.close()
 
@@ -124,6 +122,8 @@ class Forwarder:
         self._conditions = {server: self._conditions.get(server, Condition()) for server in self._ring.order}
         if self._link is not None and self._link.server not in self._conditions:
             self._link.close()
+        if self._link is not None:
+            self._link.configure(upstream)
         self._pump()
 
     def facts(self) -> Facts:
@@ -142,7 +142,7 @@ class Forwarder:
         lanes = {}
         for lane in self._heads.lanes.values():
             scheduled = any(track.scheduled for track in lane.tracks)
-            if lane.window.casts or lane.last_error or scheduled:
+            if lane.window.casts or lane.last_error or scheduled or lane.workers is not None:
                 lanes[lane.function] = LaneFacts(
                     lane.window.casts, lane.window.stalled, lane.last_error, lane.workers, scheduled
                 )
@@ -183,7 +183,7 @@ class Forwarder:
                 self._quiet.set()
             return
         link = self._link
-        if link is not None and link.is_open and not self._blocked():
+        if link is not None and link.is_open and self._survey.done and not self._blocked():
             now = self._clock.monotonic()
             flights = self._schedule.pick(now)
             if flights:
@@ -221,10 +221,11 @@ class Forwarder:
     def opened(self, link: Link[Flight]) -> None:
         """The upstream is there: every lane starts anew on it."""
         condition = self._conditions[link.server]
-        away = condition.losses
+        away = condition.losses - condition.flaps
         condition.happened(Event.OPENED, self._clock.monotonic(), self._rng)
         self._opened_at = self._clock.monotonic()
         self._completed_here = 0
+        self._survey.open(link.server)
         log.info("upstream %s is in use%s", link.server, f" (reached after {away} tries)" if away else "")
         for lane in self._heads.lanes.values():
             self._schedule.enter(lane, self._opened_at)
@@ -233,7 +234,7 @@ class Forwarder:
     def told(self, link: Link[Flight], news: News[Flight]) -> None:
         """Verdicts came in."""
         now = self._clock.monotonic()
-        done = self._complete(news.done, now) if news.done else []
+        done = self._complete(link, news.done, now) if news.done else []
         setbacks = []
         for flight, kind, text in news.troubles:
             setback = self._setback(link, flight, verdict(kind, text), now)
@@ -256,24 +257,26 @@ class Forwarder:
             if self._ring.current == link.server:
                 self._ring.rotate()
         self._give_back(doubtful)
+        self._survey.close()
         self._schedule.clear()
         for lane in self._heads.lanes.values():
             lane.window.reset()
             lane.workers = None
+            lane.troubles, lane.not_before = 0, 0.0
         self._flying.clear()
         if not self._stopping:
             self._connect(now)
 
     def _log_loss(self, link: Link[Flight], condition: Condition, reason: str, doubtful: int, now: float) -> None:
         """One line when a state changes; tries that fail in a row are only counted."""
-        if condition.state is Health.HEALTHY:
+        if condition.state is Health.HEALTHY and condition.flaps == 0:
             log.warning(
-                "upstream %s is lost: %s; %d casts in doubt go out again, %d were completed there in %s",
+                "upstream %s is lost: %s; in doubt, and to go out again: %d; completed there in %s: %d",
                 link.server,
                 reason,
                 doubtful,
-                self._completed_here,
                 spell(now - self._opened_at),
+                self._completed_here,
             )
         elif not condition.losses:
             log.warning("upstream %s cannot be reached: %s", link.server, reason)
@@ -303,7 +306,7 @@ class Forwarder:
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
-    def _complete(self, flights: Sequence[Flight], now: float) -> list[Done]:
+    def _complete(self, link: Link[Flight], flights: Sequence[Flight], now: float) -> list[Done]:
         done: list[Done] = []
         sums: dict[Lane, list[int]] = {}
         for flight in flights:
@@ -319,7 +322,10 @@ class Forwarder:
             self._schedule.completed(lane, casts, size, now)
             lane.troubles = 0
             lane.last_error = ""
+            lane.workers = None
             self._after(lane, now)
+        if not self._completed_here:
+            self._conditions[link.server].proved()
         self._completed_here += len(done)
         return done
 
@@ -374,6 +380,7 @@ class Forwarder:
 
     def _tick(self) -> None:
         """Look at what only time changes: stalled lanes, casts that are due, servers to be tried again."""
+        self._timer = self._loop.call_later(TICK_S, self._tick)
         now = self._clock.monotonic()
         for lane in self._flying:
             self._schedule.check(lane, now)
@@ -381,24 +388,8 @@ class Forwarder:
         for lane in [lane for lane in self._resting if now >= lane.not_before]:
             self._resting.discard(lane)
             self._schedule.enter(lane, now)
+        if self._link is not None and self._link.is_open and now - self._opened_at >= PROBATION_S:
+            self._conditions[self._link.server].proved()
         self._connect(now)
-        self._count_workers(now)
+        self._survey.tick(now)
         self._pump()
-        self._timer = self._loop.call_later(TICK_S, self._tick)
-
-    def _count_workers(self, now: float) -> None:
-        """Ask the upstream in use for its workers, now and then while lanes are stalled."""
-        link = self._link
-        busy = self._census is not None and not self._census.done()
-        if busy or link is None or not link.is_open or now < self._census_at:
-            return
-        stalled = [lane for lane in self._flying if lane.window.stalled]
-        if stalled:
-            self._census_at = now + CENSUS_S
-            self._census = self._loop.create_task(self._take_census(link, stalled))
-
-    async def _take_census(self, link: Link[Flight], lanes: list[Lane]) -> None:
-        workers = await census.ask(link.server)
-        if self._link is link:
-            for lane in lanes:
-                lane.workers = None if workers is None else workers.get(lane.function, 0)

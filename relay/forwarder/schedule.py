@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from relay.forwarder.lanes import Flight, Lane
-from relay.forwarder.window import START_BYTES, TRIES, UpstreamWindow
+from relay.forwarder.window import START_BYTES, UpstreamWindow
 from relay.settings import Forwarder as Limits
 
 #: casts of one lane before it is the next one's turn
@@ -29,34 +29,36 @@ class Schedule:
 
     def enter(self, lane: Lane, now: float) -> None:
         """Have this lane take turns, if it has something to send and room of its own."""
-        if not lane.queued and now >= lane.not_before and lane.waiting and lane.window.room(self.limits):
+        if lane.queued or lane.parked or now < lane.not_before:
+            return
+        if lane.waiting and lane.window.room(self.limits):
             lane.queued = True
-            (self._moving if lane.window.moving else self._others).append(lane)
+            self._ring_of(lane).append(lane)
 
     def pick(self, now: float) -> list[Flight]:
         """The casts to be sent now, counted into the windows; empty when nothing may go."""
         out: list[Flight] = []
-        for ring in (self._moving, self._others):
+        # the moving once more at the end: a lane of the others may have begun to move since it entered
+        for ring in (self._moving, self._others, self._moving):
             while ring:
                 lane = ring[0]
+                if lane.window.moving != (ring is self._moving):
+                    ring.popleft()
+                    self._ring_of(lane).append(lane)
+                    continue
                 room = min(self.window.room(lane.window, self.limits), lane.window.room(self.limits), QUANTUM)
-                if room <= 0 and self._full(ring):
-                    break
+                if room <= 0 and (lane.window.room(self.limits) and not (lane.window.casts and ring is self._others)):
+                    break  # the upstream's window is full for every lane of this ring
                 ring.popleft()
                 lane.queued = False
-                if room > 0 and now >= lane.not_before:
+                # without room it has casts in flight, and enters again with a verdict of theirs
+                if room > 0 and not lane.parked and now >= lane.not_before:
                     out += self._send(lane, room, now)
                     self.enter(lane, now)
         return out
 
-    def _full(self, ring: deque[Lane]) -> bool:
-        """True when no lane of this ring could send; one of the others without a cast in flight nearly always can.
-
-        A lane that leaves the ring for lack of room has casts in flight, and comes back with a verdict of theirs.
-        """
-        if ring is self._moving:
-            return ring[0].window.moving and ring[0].window.room(self.limits) > 0
-        return self.window.others_bytes >= TRIES * self.limits.window_bytes
+    def _ring_of(self, lane: Lane) -> deque[Lane]:
+        return self._moving if lane.window.moving else self._others
 
     def _send(self, lane: Lane, room: int, now: float) -> list[Flight]:
         """Pull casts and count them in.  The bytes may be overshot by one cast, so that every cast fits."""
@@ -89,6 +91,12 @@ class Schedule:
         self.window.add(was_moving, -1, -size)
         window.failed(size, now)
         self.window.move(window, was_moving)
+
+    def staffed(self, lane: Lane) -> None:
+        """The upstream has workers for a lane: it is taken to move until it stalls."""
+        was_moving = lane.window.moving
+        lane.window.proven = True
+        self.window.move(lane.window, was_moving)
 
     def check(self, lane: Lane, now: float) -> bool:
         """Notice that a lane has stalled; True when it just did."""

@@ -26,7 +26,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from relay.cast import Priority
 from relay.protocol.framing import OVERSIZE, Framer
-from relay.protocol.packets import HEADER, REQ, RES, Kind, ProtocolError, decode, encode
+from relay.protocol.packets import HEADER, REQ, RES, Kind, ProtocolError, encode
 
 Token = TypeVar("Token")
 
@@ -132,8 +132,9 @@ class Conversation(Generic[Token]):
         done, proven = news.done.append, self._proven
         for kind, body in self._framer.feed(data):
             if kind == Kind.WORK_COMPLETE:
-                handle, nul, _ = body.partition(b"\0")
-                token = proven.pop(handle, None) if nul else None
+                # geard passes on what a worker sends, without a NUL behind the handle too
+                handle = body.partition(b"\0")[0]
+                token = proven.pop(handle, None)
                 if token is not None:
                     done(token)
                 else:
@@ -178,8 +179,8 @@ class Conversation(Generic[Token]):
         for handle in [handle for handle in self._early if handle in self._proven]:
             kind, text = self._early.pop(handle)
             self._end(handle, kind, text, news)
-        if not self._owed:
-            self._early.clear()
+        # what the barrier did not explain was news of jobs that are over
+        self._early = {handle: end for handle, end in self._early.items() if handle in self._unproven}
 
     def _rarer(self, kind: int, body: bytes, news: News[Token]) -> None:
         """Everything but the two packets of a job that goes well, and the barrier."""
@@ -198,7 +199,7 @@ class Conversation(Generic[Token]):
             # C appends a NUL to the handle
             handle, text = body.rstrip(b"\0"), b""
         else:
-            handle, text = decode(kind, body)
+            handle, _, text = body.partition(b"\0")
         if handle in self._proven:
             self._end(handle, kind, text, news)
         elif handle in self._unproven or len(self._early) < len(self._owed):

@@ -14,7 +14,7 @@ from relay.settings import Server
 #: longest answer that is read, in bytes
 ANSWER_BYTES = 4 * 1024 * 1024
 #: seconds that one census may take
-TIMEOUT_S = 5.0
+TIMEOUT_S = 2.0
 
 
 def read(answer: bytes) -> dict[bytes, int] | None:
@@ -25,7 +25,7 @@ def read(answer: bytes) -> dict[bytes, int] | None:
     workers: dict[bytes, int] = {}
     for line in lines[:-1]:
         columns = line.split(b"\t")
-        if len(columns) != 4 or not columns[3].isdigit():
+        if len(columns) != 4 or not columns[3].isdigit() or len(columns[3]) > 9:
             return None
         workers[columns[0]] = int(columns[3])
     return workers

@@ -60,21 +60,28 @@ class Condition:
     def __init__(self) -> None:
         self.state = Health.THROTTLED
         self.retry_at = 0.0
+        #: losses in a row, and how many of them were of a link that had opened; a link that opens and is lost again
+        #: before anything was completed on it is no better than one that does not open
         self.losses = 0
+        self.flaps = 0
         self.last_error = ""
 
     def happened(self, event: Event, now: float, rng: Random, error: str = "") -> None:
         """Take in an event; `error` says what a loss was."""
-        self.state = TABLE[self.state, event]
+        was, self.state = self.state, TABLE[self.state, event]
         if event is Event.OPENED:
-            self.losses = 0
             self.last_error = ""
         elif event is Event.LOST:
+            self.flaps += was is Health.HEALTHY
             self.losses += 1
             self.last_error = error
             self.retry_at = now + RECONNECT.wait(self.losses, rng)
         elif event is Event.RESUME:
             self.retry_at = now
+
+    def proved(self) -> None:
+        """It has shown that it works: what went wrong before is forgotten."""
+        self.losses = self.flaps = 0
 
     def may_be_tried(self, now: float) -> bool:
         """True when a connection to it is in order."""

@@ -74,6 +74,10 @@ class Link(asyncio.Protocol, Generic[Token]):
             self._progress_at = self._loop.time()
         self._transport.write(self._conversation.submit(jobs))
 
+    def configure(self, settings: Upstream) -> None:
+        """Other times are in force, from the next beat on."""
+        self._settings = settings
+
     def close(self) -> None:
         """End it on purpose; what has no verdict is told as lost."""
         self._drop("closed by relay")
@@ -102,7 +106,12 @@ class Link(asyncio.Protocol, Generic[Token]):
         if self._over:
             transport.abort()
             return
-        self._tune(transport.get_extra_info("socket"))
+        try:
+            self._tune(transport.get_extra_info("socket"))
+        except OSError as error:
+            self._reason = spoken(error)
+            transport.abort()
+            return
         self._progress_at = self._loop.time()
         transport.write(self._conversation.open())
         self._tick()
@@ -129,10 +138,11 @@ class Link(asyncio.Protocol, Generic[Token]):
     # -- the inside ------------------------------------------------------------------------------------------------
 
     def _tune(self, sock: socket.socket) -> None:
+        timeout_ms = min(int(self._settings.heartbeat_timeout * 1000), 2**31 - 1)
         # without NODELAY a request and its follow-up wait 40 ms for each other; the timeout ends silent networks
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._settings.heartbeat_timeout * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     def _tick(self) -> None:
         """Every heartbeat_interval: is there progress, and a heartbeat where nothing else is out."""

@@ -14,8 +14,6 @@ _FOR_GOOD = frozenset(("argument_too_large", "invalid_args", "invalid_function_n
 #: ERROR codes (lower case) that say this function's queue is full at this server
 _FULL = frozenset(("queue_error", "queue_full", "job_queue_full"))
 
-LINK_LOST = Verdict(Outcome.DEFERRED, "link_lost", "the link was lost before the verdict")
-
 
 def verdict(kind: int, text: bytes) -> Verdict:
     """What an end that is not WORK_COMPLETE means; `text` as in `News.troubles`."""
