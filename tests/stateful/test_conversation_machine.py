@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relay.protocol import admin
-from relay.protocol.caller import FUNCTION_LIMIT, UNIQUE_LIMIT, Conversation, Question, refusal
+from relay.protocol.caller import FUNCTION_LIMIT, UNIQUE_LIMIT, Conversation, Later, Question, refusal
 from relay.protocol.framing import LENGTH_LIMIT, LINE, LINE_LIMIT
 from relay.protocol.packets import HEADER, REQ, RES, Kind, encode
 from tests.stateful.examples import examples
@@ -57,6 +57,12 @@ class ConversationMachine(RuleBasedStateMachine):
         """A good submission is a cast, byte for byte."""
         expected = cast(function, payload, unique, PRIORITIES[kind])
         self.ask(encode(REQ, kind, function, unique, payload), expected)
+
+    @rule(function=GOOD_NAMES, unique=UNIQUES, payload=PAYLOADS, seconds=st.integers(0, 10**11 - 1))
+    def submit_for_later(self, function: bytes, unique: bytes, payload: bytes, seconds: int) -> None:
+        """A submission with a moment is a cast for then."""
+        request = encode(REQ, Kind.SUBMIT_JOB_EPOCH, function, unique, b"%d" % seconds, payload)
+        self.ask(request, Later(cast(function, payload, unique), seconds * 1_000_000))
 
     @rule(kind=st.sampled_from(list(PRIORITIES)), function=BAD_NAMES, payload=PAYLOADS)
     def submit_to_nobody(self, kind: Kind, function: bytes, payload: bytes) -> None:
@@ -121,6 +127,7 @@ class ConversationMachine(RuleBasedStateMachine):
                 HEADER.pack(REQ, Kind.ECHO_REQ, LENGTH_LIMIT + 1),
                 b"x" * LINE_LIMIT,
                 encode(REQ, Kind.SUBMIT_JOB_BG, b"f"),
+                encode(REQ, Kind.SUBMIT_JOB_EPOCH, b"f", b"u", b"soon", b"x"),
             ]
         )
     )
