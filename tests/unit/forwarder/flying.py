@@ -1,0 +1,39 @@
+"""Lanes with casts in memory, for tests of the forwarder's pure parts."""
+
+from __future__ import annotations
+
+from relay.cast import LaneName, Taken, Waiting
+from relay.forwarder.lanes import Lane, Track
+from relay.settings import Forwarder as Limits
+
+LIMITS = Limits(
+    window=100,
+    window_bytes=100_000,
+    function_window=50,
+    function_window_bytes=20_000,
+    max_attempts=3,
+    backoff_initial=1.0,
+    backoff_max=900.0,
+)
+
+
+def waiting(id_: int, size: int = 1) -> Waiting:
+    """A cast without a unique."""
+    return id_, None, b"x" * size
+
+
+def due(id_: int, failures: int = 1) -> Taken:
+    """A deferred cast that was taken."""
+    return Taken(waiting(id_), failures, failures, True)
+
+
+def lane_of(number: int, *ids: int, size: int = 1, priority: int = 1) -> Lane:
+    """A lane of one track with these casts fresh in memory."""
+    lane = Lane(b"f%d" % number)
+    track_of(lane, number, priority).fresh.extend([waiting(id_, size) for id_ in ids])
+    return lane
+
+
+def track_of(lane: Lane, number: int = 1, priority: int = 1) -> Track:
+    """The track of a lane at that priority."""
+    return lane.track(LaneName(number, lane.function, priority))
