@@ -1,0 +1,272 @@
+"""Whose turn it is: no lane delays another, and the windows never leak."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.forwarder.lanes import Flight, Lane
+from relay.forwarder.schedule import QUANTUM, Schedule
+from relay.forwarder.window import STALL_S, START, START_BYTES
+from relay.settings import Forwarder as Limits
+from tests.unit.forwarder.flying import LIMITS, due, lane_of, track_of, waiting
+
+MIB = 1024 * 1024
+ROOMY = replace(LIMITS, window=1000, window_bytes=64 * MIB, function_window=500, function_window_bytes=8 * MIB)
+
+
+def sent_by(flights: list[Flight], lane: Lane) -> list[int]:
+    """Which casts of a lane."""
+    return [flight.cast[0] for flight in flights if flight.track.lane is lane]
+
+
+def prove(schedule: Schedule, lane: Lane, now: float) -> None:
+    """Have a lane show that it moves: its casts go out and come back until its window is whole."""
+    while not (lane.window.moving and lane.window.limit >= schedule.limits.function_window):
+        track_of(lane).fresh.extend([waiting(id_) for id_ in range(1, 1 + QUANTUM)])
+        schedule.enter(lane, now)
+        flights = schedule.pick(now)
+        mine = sent_by(flights, lane)
+        assert mine
+        schedule.completed(lane, len(mine), len(mine), now)
+        track_of(lane).fresh.clear()
+        track_of(lane).again.clear()
+
+
+@pytest.mark.parametrize(("size", "new"), [(1, True), (1, False), (10_000, True), (10_000, False), (8 * MIB, False)])
+def test_ten_thousand_still_lanes_keep_nobody_from_its_window(size: int, new: bool) -> None:
+    """Lanes without workers, before or after the one that moves, small or large: it has its whole window, at once."""
+    schedule = Schedule(ROOMY)
+    payload = b"x" * size
+    still = [Lane(b"still%d" % number) for number in range(10_000)]
+    moves = lane_of(99_999)
+
+    def let_them_in() -> None:
+        for number, lane in enumerate(still):
+            track_of(lane, number).fresh.extend([(number, None, payload)] * 3)
+            schedule.enter(lane, 0.0)
+        schedule.pick(0.0)
+        for lane in still:
+            schedule.check(lane, STALL_S)
+            schedule.enter(lane, STALL_S)
+        schedule.pick(STALL_S)
+
+    if new:
+        let_them_in()
+        prove(schedule, moves, STALL_S)
+    else:
+        prove(schedule, moves, 0.0)
+        let_them_in()
+    track_of(moves).fresh.extend([waiting(id_) for id_ in range(1, 2000)])
+    schedule.enter(moves, STALL_S)
+    assert sent_by(schedule.pick(STALL_S), moves) == list(range(1, 501))
+
+
+def test_a_new_lane_gets_its_try_among_many_that_stand_still() -> None:
+    """With the allowance of the others used up by large casts, a lane that just came sends its first one."""
+    schedule = Schedule(ROOMY)
+    for number in range(10):
+        schedule.enter(lane_of(number, *range(8), size=8 * MIB), 0.0)
+    schedule.pick(0.0)
+    live = lane_of(100, 1, 2, 3)
+    schedule.enter(live, 1.0)
+    assert sent_by(schedule.pick(1.0), live)
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_one_cast_always_fits(moving: bool) -> None:
+    """A cast larger than every limit of bytes goes out, alone."""
+    schedule, lane = Schedule(LIMITS), lane_of(1)
+    if moving:
+        prove(schedule, lane, 0.0)
+    track_of(lane).fresh.extend([waiting(1, 10 * LIMITS.window_bytes), waiting(2), waiting(3)])
+    schedule.enter(lane, 0.0)
+    flights = schedule.pick(0.0)
+    assert sent_by(flights, lane)[0] == 1
+    assert lane.window.bytes >= 10 * LIMITS.window_bytes
+    assert len(flights) == 1 or not moving
+
+
+def test_bytes_end_a_turn_and_the_order_holds() -> None:
+    """What is over the bytes waits, in its place: the casts go in the order of ids over several turns."""
+    schedule = Schedule(ROOMY)
+    lane = lane_of(1, *range(1, 9), size=START_BYTES // 2)
+    out: list[int] = []
+    for _ in range(8):
+        schedule.enter(lane, 0.0)
+        flights = schedule.pick(0.0)
+        assert sum(flight.size for flight in flights[:-1]) < ROOMY.function_window_bytes
+        out += [flight.cast[0] for flight in flights]
+        for flight in flights:
+            schedule.completed(lane, 1, flight.size, 0.0)
+    assert out == list(range(1, 9))
+
+
+def test_a_lane_that_stalls_leaves_the_window_of_the_moving() -> None:
+    """What it has in flight counts elsewhere from then on, and comes back with its next verdict."""
+    schedule, lane = Schedule(LIMITS), lane_of(1)
+    prove(schedule, lane, 0.0)
+    track_of(lane).fresh.extend([waiting(id_) for id_ in range(10)])
+    schedule.enter(lane, 0.0)
+    schedule.pick(0.0)
+    assert schedule.window.moving == 10
+    assert schedule.check(lane, STALL_S)
+    assert (schedule.window.moving, schedule.window.others) == (0, 10)
+    schedule.completed(lane, 1, 1, STALL_S)
+    assert (schedule.window.moving, schedule.window.others) == (9, 0)
+
+
+def test_lanes_take_turns() -> None:
+    """Two lanes that move share a window that both could fill: neither waits for the other's end."""
+    schedule = Schedule(replace(ROOMY, window=2 * QUANTUM))
+    lanes = [lane_of(1), lane_of(2)]
+    for lane in lanes:
+        prove(schedule, lane, 0.0)
+    for lane in lanes:
+        track_of(lane, lanes.index(lane) + 1).fresh.extend([waiting(id_) for id_ in range(1000)])
+        schedule.enter(lane, 0.0)
+    flights = schedule.pick(0.0)
+    assert [len(sent_by(flights, lane)) for lane in lanes] == [QUANTUM, QUANTUM]
+
+
+def test_new_and_due_take_turns() -> None:
+    """Within one lane's turn the old backlog and fresh casts alternate."""
+    schedule, lane = Schedule(LIMITS), lane_of(1, *range(100, 110))
+    track_of(lane).due.extend([due(id_) for id_ in range(10)])
+    schedule.enter(lane, 0.0)
+    flights = schedule.pick(0.0)
+    assert len(flights) == START
+    assert sum(flight.deferred for flight in flights) == START // 2
+    assert all(former.deferred != later.deferred for former, later in pairwise(flights))
+
+
+def test_a_lane_that_rests_sends_nothing() -> None:
+    """Before its time a lane does not take turns; from then on it does."""
+    schedule, lane = Schedule(LIMITS), lane_of(1, 1, 2)
+    lane.not_before = 5.0
+    schedule.enter(lane, 4.9)
+    assert schedule.pick(4.9) == []
+    schedule.enter(lane, 5.0)
+    assert len(schedule.pick(5.0)) == 2
+
+
+class Upstream:
+    """A model of what is in flight, driven by random events; the schedule's numbers are compared after each."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.schedule = Schedule(limits)
+        self.lanes = [lane_of(number) for number in range(4)]
+        self.flying: list[Flight] = []
+        self.now = 0.0
+        self.ids = 0
+        #: what each lane sent of its new casts, in order
+        self.first_sends: dict[Lane, list[int]] = {lane: [] for lane in self.lanes}
+        self.sent: list[int] = []
+
+    def offer(self, lane: int, size: int) -> None:
+        """Some casts come into memory."""
+        for _ in range(1 + size % 20):
+            self.ids += 1
+            track_of(self.lanes[lane]).fresh.append(waiting(self.ids, size * 37))
+        self.schedule.enter(self.lanes[lane], self.now)
+
+    def pick(self, lane: int, size: int) -> None:
+        """Send what may go."""
+        before = self.schedule.window.moving
+        for flight in self.schedule.pick(self.now):
+            assert flight not in self.flying
+            self.flying.append(flight)
+            if flight.cast[0] not in self.sent:
+                self.first_sends[flight.track.lane].append(flight.cast[0])
+            self.sent.append(flight.cast[0])
+        assert self.schedule.window.moving <= max(before, self.limits.window)
+        if not self.flying:
+            assert not any(lane.waiting for lane in self.lanes), "something could have been sent"
+
+    def end(self, lane: int, size: int, *, done: bool) -> None:
+        """Verdicts of some casts of a lane."""
+        mine = [flight for flight in self.flying if flight.track.lane is self.lanes[lane]][: 1 + size % 9]
+        if done and mine:
+            self.schedule.completed(self.lanes[lane], len(mine), sum(flight.size for flight in mine), self.now)
+        for flight in mine:
+            self.flying.remove(flight)
+            if not done:
+                self.schedule.failed(self.lanes[lane], flight.size, self.now)
+        self.schedule.enter(self.lanes[lane], self.now)
+
+    def complete(self, lane: int, size: int) -> None:
+        """Some are done."""
+        self.end(lane, size, done=True)
+
+    def fail(self, lane: int, size: int) -> None:
+        """Some are not."""
+        self.end(lane, size, done=False)
+
+    def stall(self, lane: int, size: int) -> None:
+        """Time passes."""
+        self.now += size / 100
+        for one in self.lanes:
+            self.schedule.check(one, self.now)
+
+    def lose(self, lane: int, size: int) -> None:
+        """The link is lost, and another one opens."""
+        for flight in sorted(self.flying, key=lambda one: one.cast[0], reverse=True):
+            flight.track.again.appendleft(flight)
+        self.flying.clear()
+        self.schedule.clear()
+        for one in self.lanes:
+            one.window.reset()
+            self.schedule.enter(one, self.now)
+
+    def check(self) -> None:
+        """The windows say what is in flight."""
+        window = self.schedule.window
+        for lane in self.lanes:
+            mine = [flight.size for flight in self.flying if flight.track.lane is lane]
+            assert (lane.window.casts, lane.window.bytes) == (len(mine), sum(mine))
+        moving = [lane.window for lane in self.lanes if lane.window.moving]
+        others = [lane.window for lane in self.lanes if not lane.window.moving]
+        assert window.moving == sum(one.casts for one in moving)
+        assert window.moving_bytes == sum(one.bytes for one in moving)
+        assert window.others == sum(one.casts for one in others)
+        assert window.others_bytes == sum(one.bytes for one in others)
+
+
+MOVES: list[Callable[[Upstream, int, int], None]] = [
+    Upstream.offer,
+    Upstream.offer,
+    Upstream.pick,
+    Upstream.pick,
+    Upstream.complete,
+    Upstream.complete,
+    Upstream.fail,
+    Upstream.stall,
+    Upstream.lose,
+]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 3), st.integers(0, 400)), max_size=60),
+    st.sampled_from([LIMITS, ROOMY, replace(LIMITS, window=3, function_window=2, function_window_bytes=100)]),
+)
+def test_windows_never_leak(moves: list[tuple[Callable[[Upstream, int, int], None], int, int]], limits: Limits) -> None:
+    """After any sequence of events the windows hold what is in flight, and at the end, when all is done, nothing."""
+    upstream = Upstream(limits)
+    for move, lane, size in moves:
+        move(upstream, lane, size)
+        upstream.check()
+    while upstream.flying or any(lane.waiting for lane in upstream.lanes):
+        upstream.pick(0, 0)
+        upstream.check()
+        for lane in range(4):
+            while any(flight.track.lane is upstream.lanes[lane] for flight in upstream.flying):
+                upstream.complete(lane, 8)
+                upstream.check()
+    window = upstream.schedule.window
+    assert (window.moving, window.moving_bytes, window.others, window.others_bytes) == (0, 0, 0, 0)
+    assert sorted(set(upstream.sent)) == list(range(1, upstream.ids + 1))
+    assert all(sends == sorted(sends) for sends in upstream.first_sends.values())
