@@ -1,0 +1,403 @@
+"""The forwarder between a fake spool and fake links: no disk, no network, and time that a test moves on.
+
+The fakes keep what they were given and do what a test tells them to; what the real ones do is proved beside them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from relay.cast import LaneName, Waiting
+from relay.clock import Clock
+from relay.forwarder import loop
+from relay.forwarder.lanes import Flight
+from relay.forwarder.window import START
+from relay.protocol.packets import Kind
+from relay.protocol.upstream import Job, News
+from relay.settings import Server, Upstream
+from relay.spool.changes import Changes, Counts, Done, Setback, Took
+from relay.spool.committer import Committed
+from relay.spool.opening import Identity
+from relay.upstream import census
+from tests.unit.forwarder.flying import LIMITS, due
+
+SERVERS = (Server("one", 4730), Server("two", 4730))
+UPSTREAM = Upstream(servers=SERVERS, connect_timeout=1, heartbeat_interval=1, heartbeat_timeout=3)
+MESSAGE_ID = b"0123456789abcdef" * 2
+WALL = 1_700_000_000_000_000
+#: lanes of the fake spool
+F, G = 1, 2
+NAMES = {F: LaneName(F, b"f", 1), G: LaneName(G, b"g", 1)}
+
+
+class FakeSpool:
+    """A spool that stores nothing: it keeps the verdicts and the takes."""
+
+    def __init__(self) -> None:
+        self.counts = {name: Counts() for name in NAMES.values()}
+        self.identity = Identity(((1, b"0123456789ab"),), 1000)
+        self.failing: str | None = None
+        self.draining = False
+        self.done: list[Done] = []
+        self.setbacks: list[Setback] = []
+        self.takes: list[tuple[int, Callable[[Took], None]]] = []
+        self.due_takes: list[tuple[int, Callable[[Took], None]]] = []
+
+    def name(self, lane: int) -> LaneName:
+        return NAMES[lane]
+
+    def store(self, done: Sequence[Done], setbacks: Sequence[Setback]) -> None:
+        self.done += done
+        self.setbacks += setbacks
+
+    def take(self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
+        self.takes.append((lane, taken))
+
+    def take_due(self, lane: int, now: int, far: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
+        self.due_takes.append((lane, taken))
+
+
+class FakeLink:
+    """A link that opens, answers and breaks when a test says so."""
+
+    def __init__(self, server: Server, settings: Upstream, listener: loop.Forwarder) -> None:
+        self.server = server
+        self.listener = listener
+        self.is_open = False
+        self.sent: list[Job[Flight]] = []
+        self.flying: list[Flight] = []
+
+    def start(self) -> None:
+        pass
+
+    def submit(self, jobs: Iterable[Job[Flight]]) -> None:
+        new = list(jobs)
+        self.sent += new
+        self.flying += [job[0] for job in new]
+
+    def outstanding(self) -> list[Flight]:
+        return list(self.flying)
+
+    def configure(self, settings: Upstream) -> None:
+        pass
+
+    def close(self) -> None:
+        self.break_("closed by relay")
+
+    def break_(self, reason: str = "reset") -> None:
+        """The connection is gone."""
+        self.is_open = False
+        doubtful, self.flying = self.flying, []
+        self.listener.lost(self, reason, doubtful)  # type: ignore[arg-type]
+
+
+class Bench:
+    """A forwarder between its fakes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
+        self.now, self.wall = 100.0, WALL
+        self.spool = FakeSpool()
+        self.links: list[FakeLink] = []
+
+        def link(server: Server, settings: Upstream, listener: loop.Forwarder) -> FakeLink:
+            self.links.append(FakeLink(server, settings, listener))
+            return self.links[-1]
+
+        async def unknown(server: Server) -> None:
+            """No census: every function finds out by itself."""
+
+        monkeypatch.setattr(loop, "Link", link)
+        monkeypatch.setattr(census, "ask", unknown)
+        self.forwarder = loop.Forwarder(
+            replace(LIMITS, **limits),
+            UPSTREAM,
+            self.spool,  # type: ignore[arg-type]
+            Clock(lambda: self.wall, lambda: self.now),
+            Random(1),
+        )
+        self.forwarder.start()
+
+    @property
+    def link(self) -> FakeLink:
+        """The newest link."""
+        return self.links[-1]
+
+    async def open(self) -> FakeLink:
+        """The newest link opens, and is surveyed."""
+        self.link.is_open = True
+        self.forwarder.opened(self.link)  # type: ignore[arg-type]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return self.link
+
+    def accept(self, *ids: int, lane: int = F, unique: bytes | None = None) -> None:
+        """A COMMIT with these casts."""
+        changes = Changes()
+        fresh: list[Waiting] = [(id_, unique, b"payload") for id_ in ids]
+        changes.fresh[lane] = fresh
+        self.spool.counts[NAMES[lane]].accepted += len(ids)
+        self.forwarder.committed(Committed((), changes, None))
+
+    def tell(self, done: Iterable[int] = (), troubles: Iterable[tuple[int, int, bytes]] = ()) -> None:
+        """The server says what came of casts."""
+        by_id = {flight.cast[0]: flight for flight in self.link.flying}
+        news = News([by_id[id_] for id_ in done], [(by_id[id_], kind, text) for id_, kind, text in troubles])
+        gone = {*news.done, *(flight for flight, _, _ in news.troubles)}
+        self.link.flying = [flight for flight in self.link.flying if flight not in gone]
+        self.forwarder.told(self.link, news)  # type: ignore[arg-type]
+
+    def stored(self) -> None:
+        """A COMMIT with every verdict handed in so far."""
+        changes = Changes()
+        ended = [(one[1], one[3]) for one in self.spool.done] + [
+            (one.lane, one.deferred) for one in self.spool.setbacks
+        ]
+        for lane, deferred in ended:
+            ready, late = changes.ended.get(lane, (0, 0))
+            changes.ended[lane] = (ready + (not deferred), late + deferred)
+        self.spool.done, self.spool.setbacks = [], []
+        self.forwarder.committed(Committed((), changes, None))
+
+    def sent(self) -> list[int]:
+        """The casts sent on the newest link, in order."""
+        return [job[0].cast[0] for job in self.link.sent]
+
+    def later(self, seconds: float) -> None:
+        """Time passes, and the forwarder looks."""
+        self.now += seconds
+        self.wall += round(seconds * 1e6)
+        self.forwarder._tick()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Bench], object], **limits: float) -> None:
+    """A scenario with a forwarder that was started and is stopped."""
+
+    async def whole() -> None:
+        bench = Bench(monkeypatch, **limits)
+        await scenario(bench)  # type: ignore[misc]
+        await bench.forwarder.stop(0)
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("unique", [None, b"caller's", MESSAGE_ID])
+def test_what_is_in_doubt_goes_out_again_first(monkeypatch: pytest.MonkeyPatch, unique: bytes | None) -> None:
+    """After a lost link: oldest first, before newer casts, under the same key and a wire unique never used before."""
+
+    async def scenario(bench: Bench) -> None:
+        first = await bench.open()
+        bench.accept(5, 6, 7, unique=unique)
+        assert bench.sent() == [5, 6, 7]
+        first.flying.reverse()
+        first.break_()
+        bench.accept(8)
+        second = await bench.open()
+        assert second is not first
+        assert bench.sent() == [5, 6, 7, 8]
+        wires = [[job[2] for job in link.sent] for link in (first, second)]
+        keys = [[wire.rpartition(b".")[0] for wire in some] for some in wires]
+        assert keys[1][:3] == keys[0]
+        assert len({*wires[0], *wires[1]}) == 7
+        assert keys[0] == (
+            [MESSAGE_ID] * 3 if unique == MESSAGE_ID else [b"0123456789ab-%d" % id_ for id_ in (5, 6, 7)]
+        )
+        assert all(len(wire) <= 64 for some in wires for wire in some)
+        bench.tell(done=[5])
+        assert bench.spool.done == [(5, F, 7, False, 1)]
+        assert bench.spool.setbacks == []
+
+    run(monkeypatch, scenario)
+
+
+def test_a_lost_link_is_the_next_servers_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring rotates with each loss, and a server that just failed is left alone for a while."""
+
+    async def scenario(bench: Bench) -> None:
+        first = await bench.open()
+        first.break_()
+        second = await bench.open()
+        assert {first.server, second.server} == set(SERVERS)
+        states = {one.server: one.state for one in bench.forwarder.facts().upstreams}
+        assert states == {str(first.server): "throttled", str(second.server): "healthy"}
+        bench.later(60)
+        assert bench.link is second
+
+    run(monkeypatch, scenario)
+
+
+def test_a_cast_is_dead_with_its_last_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures short of max_attempts defer, the last one buries; a server's trouble in between counts nothing."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.later(0)
+        for failures, expected in ((0, "deferred"), (1, "deferred"), (2, "dead")):
+            bench.spool.due_takes.clear()
+            bench.spool.counts[NAMES[F]].deferred = 1
+            bench.forwarder.expedite()
+            ((lane, taken),) = bench.spool.due_takes
+            taken(Took([due(9, failures)], 0, True, None))
+            bench.tell(troubles=[(9, Kind.WORK_FAIL, b"")])
+            (setback,) = bench.spool.setbacks
+            assert lane == F
+            assert ("dead" if setback.due_at is None else "deferred") == expected
+            assert (setback.failures, setback.deferred) == (failures + 1, True)
+            bench.stored()
+
+    run(monkeypatch, scenario, max_attempts=3)
+
+
+def test_nothing_is_buried_for_failures_while_draining(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every attempt used up a cast still waits, as long as the spool drains."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.spool.draining = True
+        bench.accept(1)
+        bench.tell(troubles=[(1, Kind.WORK_EXCEPTION, b"no")])
+        assert bench.spool.setbacks[0].due_at is not None
+        bench.spool.draining = False
+        bench.accept(2)
+        bench.tell(troubles=[(2, Kind.WORK_EXCEPTION, b"no")])
+        assert bench.spool.setbacks[1].due_at is None
+
+    run(monkeypatch, scenario, max_attempts=1)
+
+
+def test_a_servers_trouble_rests_the_function_and_counts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """queue_full: nothing is stored, the function waits, another one goes on; then the same casts go out again."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(1, 2)
+        bench.tell(troubles=[(1, Kind.ERROR, b"queue_full\0x"), (2, Kind.ERROR, b"queue_full\0x")])
+        assert (bench.spool.done, bench.spool.setbacks) == ([], [])
+        bench.accept(3)
+        bench.accept(4, lane=G)
+        assert bench.sent() == [1, 2, 4]
+        assert bench.forwarder.facts().lanes[b"f"].last_error == "queue_full: x"
+        assert bench.forwarder.facts().in_flight_ready == 1
+        bench.later(LIMITS.backoff_max)
+        assert bench.sent() == [1, 2, 4, 1, 2, 3]
+        bench.tell(troubles=[(1, Kind.WORK_FAIL, b"")])
+        (setback,) = bench.spool.setbacks
+        assert (setback.attempts, setback.failures) == (2, 1)
+
+    run(monkeypatch, scenario)
+
+
+def test_verdicts_that_are_not_stored_stop_the_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound nothing more goes out; once they are stored it goes on by itself."""
+    monkeypatch.setattr(loop, "VERDICTS_LIMIT", 3)
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(1, 2, 3, 4)
+        bench.tell(done=[1, 2], troubles=[(3, Kind.WORK_FAIL, b"")])
+        bench.accept(5)
+        assert bench.sent() == [1, 2, 3, 4]
+        bench.stored()
+        assert bench.sent() == [1, 2, 3, 4, 5]
+
+    run(monkeypatch, scenario)
+
+
+def test_while_the_disk_fails_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be retired would be done for nothing."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.spool.failing = "disk I/O error"
+        bench.accept(1)
+        assert bench.sent() == []
+        bench.spool.failing = None
+        bench.later(0.1)
+        assert bench.sent() == [1]
+
+    run(monkeypatch, scenario)
+
+
+def test_a_cast_is_in_flight_from_its_send_to_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """is_in_flight is asked by callers; a cast on disk, done or in doubt is not in flight."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.accept(1, 2)
+        assert not bench.forwarder.is_in_flight(1)
+        await bench.open()
+        assert bench.forwarder.is_in_flight(1)
+        bench.tell(done=[1])
+        assert [bench.forwarder.is_in_flight(id_) for id_ in (1, 2, 3)] == [False, True, False]
+        bench.link.break_()
+        assert not bench.forwarder.is_in_flight(2)
+
+    run(monkeypatch, scenario)
+
+
+def test_in_flight_counts_until_the_verdict_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The facts hold a cast until its COMMIT, so that it is never in no count; a lost link gives it back at once."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(1, 2, 3)
+        bench.tell(done=[1], troubles=[(2, Kind.WORK_FAIL, b"")])
+        assert bench.forwarder.facts().in_flight_ready == 3
+        bench.stored()
+        assert bench.forwarder.facts().in_flight_ready == 1
+        bench.link.break_()
+        facts = bench.forwarder.facts()
+        assert (facts.in_flight_ready, facts.in_flight_deferred) == (0, 0)
+        assert sum(one.in_flight for one in facts.upstreams) == 0
+
+    run(monkeypatch, scenario)
+
+
+def test_a_function_begins_with_a_few_and_its_casts_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """START at first, more with each that is done, always in the order of ids."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(*range(1, 1 + 2 * START))
+        assert bench.sent() == list(range(1, 1 + START))
+        bench.tell(done=[1])
+        taken = bench.spool.takes
+        assert bench.sent() == list(range(1, 1 + len(bench.sent())))
+        assert len(bench.sent()) > START or taken
+
+    run(monkeypatch, scenario)
+
+
+def test_a_take_that_found_only_damage_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Casts behind rotten ones are read on by themselves: a take that gave none, but is not the last, goes on."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.spool.counts[NAMES[F]].accepted = 9
+        bench.forwarder._heads.load()
+        bench.forwarder._heads.read()
+        ((_, taken),) = bench.spool.takes
+        bench.spool.takes.clear()
+        taken(Took([], 8, False, None))
+        assert [lane for lane, _ in bench.spool.takes] == [F]
+
+    run(monkeypatch, scenario)
+
+
+def test_a_stop_sends_nothing_more_and_closes_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in flight when the time is up is let go; nobody connects again."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(1)
+        stopping = asyncio.create_task(bench.forwarder.stop(0))
+        await asyncio.sleep(0)
+        bench.accept(2)
+        await stopping
+        assert bench.sent() == [1]
+        assert not bench.link.is_open
+        assert len(bench.links) == 1
+
+    run(monkeypatch, scenario)
