@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import relay
 from relay.agent import notify
@@ -26,7 +27,7 @@ from relay.control.server import Control
 from relay.errors import BadConfiguration
 from relay.facts import Problem
 from relay.forwarder.loop import Forwarder
-from relay.intake.connection import Door
+from relay.intake.door import Door
 from relay.intake.listener import Listener
 from relay.settings import Settings
 from relay.spool.spool import Spool
@@ -46,7 +47,9 @@ class Service:
     """One agent; `run` is its life."""
 
     def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+        #: what is in force of what can change, and what the parts that cannot were built with
         self._settings = settings
+        self._running = settings
         self._reload = reload
         self._clock = Clock()
         self._stop = asyncio.Event()
@@ -57,6 +60,7 @@ class Service:
         """Live until a signal; the exit code.  Raises RelayError where a part cannot begin."""
         settings, loop = self._settings, asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_S)
+        loop.set_exception_handler(self._unexpected)
         self._spool = spool = Spool(settings.spool, self._clock)
         spool.start(loop, self._broken)
         self._forwarder = forwarder = Forwarder(settings.forwarder, settings.upstream, spool, self._clock, Random())
@@ -71,9 +75,10 @@ class Service:
         )
         self._listener = Listener(self._door, intake.socket, intake.socket_mode, intake.socket_group)
         try:
+            # the backlog's heads first: what is committed from now on belongs behind them
+            forwarder.start()
             await self._control.start()
             await self._listener.open()
-            forwarder.start()
             self._watch_signals(loop)
             log.info("relay-agent ready")
             notify.notify(notify.READY)
@@ -91,41 +96,50 @@ class Service:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reconfigure)
 
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody caught: trouble of one connection is logged, anything else is a bug."""
+        error = context.get("exception")
+        if error is None or isinstance(error, OSError):
+            loop.default_exception_handler(context)
+        else:
+            self._broken(error)
+
     def _broken(self, error: BaseException) -> None:
-        log.critical("the spool's writer broke; relay stops, the spool keeps everything", exc_info=error)
+        log.critical("a part of relay broke; relay stops, the spool keeps everything", exc_info=error)
         self._exit_code = os.EX_SOFTWARE
         self._stop.set()
 
     def _reconfigure(self) -> None:
         """SIGHUP: all of the new settings that can change while running, or none of them."""
         notify.notify(notify.reloading())
+        wrong = None
         try:
-            new = self._reload()
+            self._adopt(self._reload())
         except BadConfiguration as error:
-            log.error("the configuration was not reloaded: %s", error)
-            self._problem("bad_configuration", f"{error}; the old settings are in force")
-        else:
-            self._problems.pop("bad_configuration", None)
-            self._adopt(new)
+            wrong = f"{error}; the old settings are in force"
+        # outside the handler: what is logged while an exception is in the air carries its last line once more
+        if wrong is not None:
+            log.error("the configuration was not reloaded: %s", wrong)
+        self._note("bad_configuration", wrong)
         notify.notify(notify.READY)
 
     def _adopt(self, new: Settings) -> None:
-        old, self._settings = self._settings, new
+        running, self._settings = self._running, new
         self._spool.limit(new.spool)
         self._forwarder.configure(new.forwarder, new.upstream)
         fixed = [
             name
             for name, before, after in (
-                ("[intake]", old.intake, new.intake),
-                ("[control]", old.control, new.control),
-                ("[spool] path", old.spool.path, new.spool.path),
+                ("[intake]", running.intake, new.intake),
+                ("[control]", running.control, new.control),
+                ("[spool] path", running.spool.path, new.spool.path),
             )
             if before != after
         ]
-        if fixed:
-            text = f"{', '.join(fixed)} changed: needs restart"
+        text = f"{', '.join(fixed)} changed: needs restart" if fixed else None
+        if text:
             log.warning("%s", text)
-            self._problem("needs_restart", text)
+        self._note("needs_restart", text)
         log.info("the configuration was reloaded")
 
     # -- what is shown ---------------------------------------------------------------------------------------------

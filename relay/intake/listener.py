@@ -9,7 +9,8 @@ import asyncio
 from pathlib import Path
 
 from relay.doors import close_door, inode, open_door
-from relay.intake.connection import Connection, Door
+from relay.intake.connection import Connection
+from relay.intake.door import Door
 
 #: connections that wait to be accepted
 BACKLOG = 1024

@@ -149,6 +149,11 @@ class Conversation:
         """True while a packet has begun and not ended."""
         return self._framer.midway
 
+    @property
+    def expected(self) -> int:
+        """The size in bytes of the packet that has begun and is kept, 0 when there is none."""
+        return self._framer.expected
+
     def feed(self, data: bytes) -> list[Item]:
         """The turn that these bytes complete."""
         if self.closing:

@@ -63,6 +63,11 @@ class Framer:
         """True while a packet has begun and not ended."""
         return bool(self._rest or self._pieces or self._skipping)
 
+    @property
+    def expected(self) -> int:
+        """The size in bytes, header included, of the packet that is being gathered; 0 when none is."""
+        return len(self._pieces) + self._lacking if self._pieces else 0
+
     def feed(self, data: bytes) -> list[Packet]:
         """The packets that `data` completes, in order."""
         packets: list[Packet] = []

@@ -45,6 +45,8 @@ LINGER_VERDICTS = 4096
 #: casts and bytes of one COMMIT, beyond its first arrival
 BATCH_CASTS = 10_000
 BATCH_BYTES = 32 * 1024 * 1024
+#: bytes of a page of the database
+PAGE_BYTES = 4096
 #: seconds between two tries after a COMMIT failed
 RETRY_S = 0.2
 #: seconds that one look at the free disk space is good for
@@ -139,6 +141,7 @@ class Committer:
         #: verdicts that a failed COMMIT left
         self._left = _Verdicts((), ())
         self._space = (0.0, True)
+        self._closed: str | None = None
         #: the disk's last error while COMMITs fail, else None
         self.failing: str | None = None
 
@@ -243,8 +246,9 @@ class Committer:
         try:
             self._conn.execute("BEGIN IMMEDIATE")
             transitions.store(batch.done, batch.setbacks, now)
+            transitions.bury_damaged(now)
+            closed, casts, size = self._room()
             if batch.arrivals:
-                closed, casts, size = self._room()
                 transitions.append(batch.arrivals, now, closed, casts, size)
             if self.failing is not None:
                 # with nothing else to write this is the probe that finds out whether the disk is well again
@@ -257,7 +261,9 @@ class Committer:
         if self.failing is not None:
             log.info("the spool can be written again")
             self.failing = None
-        self._post(self._told, Committed(batch.arrivals, transitions.committed(), None))
+        changes = transitions.committed()
+        self._room()
+        self._post(self._told, Committed(batch.arrivals, changes, None))
 
     def _failed(self, batch: _Batch, error: sqlite3.Error) -> None:
         """Nothing of the batch happened: callers are refused, verdicts are kept."""
@@ -280,12 +286,8 @@ class Committer:
             took = Took([], 0, False, None, failed=True)
         self._post(take.taken, took)
         if self._transitions.found_damage:
-            try:
-                self._transact(lambda transitions: transitions.bury_damaged(self._clock.wall()))
-            except sqlite3.Error as error:
-                log.error("damaged casts could not be set aside yet: %s", error)
-            else:
-                log.error("damaged casts were found and set aside: they are dead, with the reason damaged")
+            log.error("casts were found damaged: they are set aside as dead, with the reason damaged")
+            self._commit(_Batch())
 
     def _answer(self, look: _Look) -> None:
         try:
@@ -314,34 +316,46 @@ class Committer:
                 self._conn.execute("ROLLBACK")
             self._transitions.forget()
             raise
-        self._post(self._told, Committed((), self._transitions.committed(), None))
+        changes = self._transitions.committed()
+        self._room()
+        self._post(self._told, Committed((), changes, None))
         return result
 
     @property
     def refusing(self) -> str | None:
-        """The code that a cast which needs no more than a byte would be refused with now, else None."""
+        """The code that new casts are refused with, as of the last batch, else None."""
         if self.failing is not None:
             return "spool_error"
-        closed, casts, size = self._room()
-        return closed or ("spool_full" if casts < 1 or size < 1 else None)
+        return self._closed
 
     def _room(self) -> tuple[str | None, int, int]:
         """(code that refuses every new cast, casts that have room, bytes that have room)."""
         limits, transitions = self._limits, self._transitions
-        if transitions.draining:
-            return "draining", 0, 0
-        if limits.min_free and not self._free_enough():
-            return "disk_full", 0, 0
         casts = limits.max_casts - transitions.kept if limits.max_casts else _PLENTY
         size = limits.max_bytes - transitions.kept_bytes if limits.max_bytes else _PLENTY
-        return None, casts, size
+        closed = None
+        if transitions.draining:
+            closed = "draining"
+        elif limits.min_free and not self._free_enough():
+            closed = "disk_full"
+        self._closed = closed or ("spool_full" if casts < 1 or size < 1 else None)
+        return closed, casts, size
 
     def _free_enough(self) -> bool:
         now = time.monotonic()
         if now - self._space[0] >= SPACE_S:
-            found = os.statvfs(self._directory)
-            self._space = (now, found.f_bavail * found.f_frsize >= self._limits.min_free)
+            self._space = (now, self._free_bytes() >= self._limits.min_free)
         return self._space[1]
+
+    def _free_bytes(self) -> int:
+        """What may still be written: free on the disk and inside the database; 0 where that cannot be learnt."""
+        try:
+            disk = os.statvfs(self._directory)
+        except OSError as error:
+            log.error("the free space of the spool's disk cannot be learnt: %s", error)
+            return 0
+        pages: int = self._conn.execute("PRAGMA freelist_count").fetchone()[0]
+        return disk.f_bavail * disk.f_frsize + pages * PAGE_BYTES
 
     def _post(self, callback: Callable[..., None], *arguments: Any) -> None:
         try:

@@ -80,12 +80,11 @@ READ_CAST = f"SELECT {_CAST} FROM casts WHERE id = ?"
 _DUE = "SELECT id, attempts, failures FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="
 #: deferred casts of a lane that are due at one moment: scheduled ones, ones in backoff, and ones whose backoff ends
 #: later than any can (the clock went back); in three pieces, so that each walks the index
-TAKE_DUE = (
-    f"SELECT {_CAST}, due.attempts, due.failures FROM"
+DUE_IDS = (
+    "SELECT due.id, due.attempts, due.failures FROM"
     f" (SELECT * FROM ({_DUE} 1 AND due_at <= ? ORDER BY due_at LIMIT ?)"
     f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at <= ? ORDER BY due_at LIMIT ?)"
-    f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at > ? ORDER BY due_at LIMIT ?)) AS due"
-    " JOIN casts ON casts.id = due.id LIMIT ?"
+    f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at > ? ORDER BY due_at LIMIT ?)) AS due LIMIT ?"
 )
 #: when the next deferred cast of a lane is due, after a moment, and the next scheduled one
 _NEXT = "SELECT min(due_at) FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="

@@ -223,7 +223,9 @@ class Transitions:
         twins: dict[tuple[bytes, bytes], int] = {}
         for start, count in pieces(len(digests)):
             for id_, lane, unique in self._execute(sql.FIND_TWINS[count], digests[start : start + count]):
-                twins[self._names[lane].function, unique] = id_
+                name = self._names.get(lane)
+                if name is not None:
+                    twins[name.function, unique] = id_
         return twins
 
     def _count_fresh(self, lane: int, fresh: list[Waiting]) -> None:
@@ -269,39 +271,49 @@ class Transitions:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            rows = []
-            for (id_,) in self._execute(sql.READY_IDS, (lane, last_id, casts)).fetchall():
-                try:
-                    rows.append(self._execute(sql.READ_CAST, (id_,)).fetchone() or (id_,))
-                except sqlite3.OperationalError:
-                    raise
-                except sqlite3.DatabaseError:
-                    rows.append((id_,))
+            ids = self._execute(sql.READY_IDS, (lane, last_id, casts)).fetchall()
+            rows = [self._read_cast(id_) for (id_,) in ids]
         return rows
 
     def take_due(self, lane: int, now: int, far: int, casts: int, size: int) -> Took:
         """Deferred casts of a lane that are due at `now`, or only after `far` (the clock was set back; both us)."""
         out = self._taken_due.setdefault(lane, set())
-        taken: list[Taken] = []
-        exhausted = True
         most = casts + len(out) + 1
-        bounds = (lane, now, most, lane, now, most, lane, far, most, most)
-        for *columns, attempts, failures in self._execute(sql.TAKE_DUE, bounds):
-            row = tuple(columns)
-            if row[0] in out:
+        backoff, scheduled = self._execute(sql.NEXT_DUE, (lane, now, lane, now)).fetchone()
+        due = self._execute(sql.DUE_IDS, (lane, now, most, lane, now, most, lane, far, most, most)).fetchall()
+        taken: list[Taken] = []
+        damaged: list[_Damaged] = []
+        exhausted = True
+        for id_, attempts, failures in due:
+            if id_ in out:
                 continue
-            if len(taken) == casts or (taken and size < _size(row)):
+            if len(taken) + len(damaged) == casts:
+                exhausted = False
+                break
+            row = self._read_cast(id_)
+            if taken and size < _size(row):
                 exhausted = False
                 break
             size -= _size(row)
-            out.add(row[0])
             if sound(row):
                 taken.append(Taken((row[0], row[6], row[8]), attempts, failures, True))
             else:
-                self._damaged.append(_Damaged(row[0], lane, True, attempts, failures))
-        backoff, scheduled = self._execute(sql.NEXT_DUE, (lane, now, lane, now)).fetchone()
-        next_due = min([due for due in (backoff, scheduled) if due is not None], default=None)
+                damaged.append(_Damaged(id_, lane, True, attempts, failures))
+        # only now: what an error left unread is not taken
+        out.update([one.cast[0] for one in taken], [one.id for one in damaged])
+        self._damaged += damaged
+        next_due = min([moment for moment in (backoff, scheduled) if moment is not None], default=None)
         return Took(taken, 0, exhausted, next_due, scheduled is not None and next_due == scheduled)
+
+    def _read_cast(self, id_: int) -> tuple[Any, ...]:
+        """A cast's row, or just its id where it cannot be read; an error of the disk, which may pass, is raised."""
+        try:
+            found: tuple[Any, ...] | None = self._execute(sql.READ_CAST, (id_,)).fetchone()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            found = None
+        return found or (id_,)
 
     @property
     def found_damage(self) -> bool:
@@ -312,6 +324,8 @@ class Transitions:
         """Bury what the takes found rotten; after a ROLLBACK it is found again."""
         self._buried = len(self._damaged)
         for one in self._damaged:
+            if one.deferred:
+                self.changes.settled.append((one.lane, one.id))
             why = "its checksum does not fit"
             self._set_fate(
                 Setback(one.id, one.lane, one.deferred, None, one.attempts, one.failures, False, 0, "damaged", why, ()),

@@ -237,8 +237,6 @@ def test_what_ends_no_job_of_ours_is_ignored(packet: bytes) -> None:
         HEADER.pack(RES, Kind.WORK_COMPLETE, 0xFFFFFFFF),
         encode(RES, Kind.JOB_CREATED, b"H:" + b"x" * KEEP),
         encode(RES, Kind.STATUS_RES, bytes(2 * KEEP)),
-        encode(RES, Kind.WORK_EXCEPTION, b"H:a"),
-        encode(RES, Kind.WORK_COMPLETE, b"x" * 3 * KEEP),
         encode(RES, 0),
         encode(RES, 200, b"x"),
         encode(RES, Kind.NO_JOB),
