@@ -61,6 +61,9 @@ class Service:
         settings, loop = self._settings, asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_S)
         loop.set_exception_handler(self._unexpected)
+        # until there is something to take down, a signal just ends it; opening may wait for another agent's lock
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
         self._spool = spool = Spool(settings.spool, self._clock)
         spool.start(loop, self._broken)
         self._forwarder = forwarder = Forwarder(settings.forwarder, settings.upstream, spool, self._clock, Random())
@@ -188,3 +191,7 @@ class Service:
         await self._control.close()
         self._spool.close()
         log.info("relay-agent stopped")
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(os.EX_OK)

@@ -45,9 +45,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _parse(top: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; a payload may stand behind the options too, where argparse alone would not look for it."""
+    options, rest = top.parse_known_args(argv)
+    if len(rest) == 1 and not rest[0].startswith("-") and getattr(options, "payload", "") is None:
+        options.payload, rest = rest[0], []
+    if rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code, or exits 2 with the usage."""
-    options = parser().parse_args(argv)
+    options = _parse(parser(), argv)
     options.places = Places(options.config_file, options.control)
     try:
         code: int = options.run(options)

@@ -184,7 +184,7 @@ class Routes:
         async with self._changing:
             if not self._spool.draining:
                 log.info("uid %d: drain", request.uid)
-                await self._spool.drain()
+            await self._spool.drain()
         return await self._blockers(request)
 
     async def _resume(self, request: Request) -> Answer:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from relay.cast import Arrival, LaneName
 from relay.clock import Clock
+from relay.errors import SpoolUnusable
 from relay.settings import Spool as Limits
 from relay.spool.changes import Counts, Done, Setback, Took
 from relay.spool.committer import Committed, Committer
@@ -45,6 +47,8 @@ class Spool:
         #: the lanes that stand on disk, by function and priority
         self._numbers = {(name.function, name.priority): name.number for name in self.counts}
         self.draining = self._opened.draining
+        #: True once the drain that is on has made the deferred casts due
+        self._made_due = self.draining
         self.on_committed: Callable[[Committed], None] = lambda _: None
         self.on_made_due: Callable[[], None] = lambda: None
         self._committer: Committer | None = None
@@ -130,20 +134,32 @@ class Spool:
         self._writer.look(lambda transitions: transitions.find_unique(unique), found)
 
     async def drain(self) -> None:
-        """Refuse new casts from now on, over restarts too, and make deferred ones due once, a slice at a time."""
-        await self._writer.drain(True)
-        self.draining = True
-        now, after_id = self._clock.wall(), 0
-        while True:
-            last: int | None = await self._writer.call(partial(_make_due, now, after_id))
-            if last is None:
-                break
-            after_id = last
+        """Refuse new casts from now on, over restarts too, and make deferred ones due once, a slice at a time.
+
+        Asked again it does what an earlier one could not finish.  Raises SpoolUnusable where the disk fails.
+        """
+        if self.draining and self._made_due:
+            return
+        try:
+            await self._writer.drain(True)
+            self.draining, self._made_due = True, False
+            now, after_id = self._clock.wall(), 0
+            while True:
+                last: int | None = await self._writer.call(partial(_make_due, now, after_id))
+                if last is None:
+                    break
+                after_id = last
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{self._path}: {error}") from None
+        self._made_due = True
         self.on_made_due()
 
     async def resume(self) -> None:
-        """Accept again."""
-        await self._writer.drain(False)
+        """Accept again; raises SpoolUnusable where the disk fails."""
+        try:
+            await self._writer.drain(False)
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{self._path}: {error}") from None
         self.draining = False
 
     def limit(self, limits: Limits) -> None:
