@@ -69,6 +69,8 @@ def test_a_background_submission_is_a_cast_of_its_priority(kind: Kind, unique: b
         (encode(REQ, 0), "unknown_command"),
         (encode(REQ, 200, b"\0\0\0"), "unknown_command"),
         (encode(REQ, 0xFFFF), "unknown_command"),
+        (encode(REQ, 1 << 16 | 99), "unknown_command"),
+        (encode(REQ, 1 << 16 | Kind.SUBMIT_JOB_BG, b"f", b"", b""), "unknown_command"),
         (encode(REQ, 2**32 - 1 - 65536), "unknown_command"),
     ],
 )
@@ -149,6 +151,12 @@ def test_a_bad_packet_is_said_once_and_ends_the_reading(garbage: bytes) -> None:
     assert turn == [[(b"before", b"", b"x", Priority.NORMAL)], refusal("bad_packet")]
     assert conversation.closing
     assert conversation.feed(cast(b"after")) == []
+
+
+def test_two_bad_packets_in_one_read_get_one_answer() -> None:
+    """A submission without its arguments, and behind it what is no packet at all: bad_packet is said once."""
+    raw = encode(REQ, Kind.SUBMIT_JOB_BG, b"f") + b"\0XXX" + b"garbage!" * 3
+    assert Conversation(MAX).feed(raw) == [refusal("bad_packet")]
 
 
 def test_nothing_behind_a_bad_packet_in_its_own_read_is_taken() -> None:

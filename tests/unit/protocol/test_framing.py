@@ -1,5 +1,6 @@
 """Framing: any cutting of the same bytes gives the same packets, and what waits is bounded."""
 
+import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -213,3 +214,19 @@ def test_what_waits_is_at_most_one_packet(wires: list[tuple[bytes, Packet]], pla
     for piece in cuttings(b"".join(wire for wire, _ in wires), places):
         target.feed(piece)
         assert held(target) < HEADER.size + WHOLE
+
+
+def test_many_small_reads_of_one_packet_cost_its_size() -> None:
+    """A large packet that comes two bytes at a time takes its own size in memory, not an object for each read."""
+    target = framer(whole=1 << 20)
+    raw = HEADER.pack(REQ, 18, 1 << 20) + bytes(1 << 18)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for at in range(0, len(raw), 2):
+            target.feed(raw[at : at + 2])
+        used = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held(target) == len(raw)
+    assert used < 2 * len(raw)

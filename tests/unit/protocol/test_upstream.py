@@ -271,6 +271,54 @@ def test_a_job_is_no_answer_to_a_heartbeat() -> None:
             made.feed(packet)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        created(b"H:1") + created(b"H:2") + STATUS + complete(b"H:1") + encode(RES, 99),
+        created(b"H:1") + encode(RES, Kind.ERROR, b"queue_full", b"x") + encode(RES, 99),
+        created(b"H:1") + created(b"H:1"),
+        created(b"H:1") + STATUS,
+        STATUS,
+    ],
+)
+def test_of_a_read_that_breaks_the_protocol_nothing_is_believed(raw: bytes) -> None:
+    """The submissions that such a read ended, answered or mixed up are all still outstanding: in doubt, none lost."""
+    made = conversation("a", "b")
+    with pytest.raises(ProtocolError):
+        made.feed(raw)
+    assert sorted(made.outstanding()) == ["a", "b"]
+
+
+def test_a_handle_that_begins_like_another_is_another() -> None:
+    """H:12 without a NUL behind it does not complete H:1."""
+    made = conversation("a")
+    made.feed(created(b"H:1") + STATUS)
+    try:
+        assert made.feed(encode(RES, Kind.WORK_COMPLETE, b"H:12")).done == []
+    except ProtocolError:
+        pass
+    assert made.outstanding() == ["a"]
+
+
+@pytest.mark.parametrize("handle", [b"H:1", b"H:%d"])
+def test_ends_before_the_barrier_are_bounded(handle: bytes) -> None:
+    """A server that tells ends over and over, of one job or of many that never were, fills no memory."""
+    made = conversation("a", "b")
+    made.feed(created(b"H:1"))
+    for number in range(1000):
+        made.feed(excepted(handle % number if b"%" in handle else handle, bytes(KEEP // 2)))
+    assert sum(len(text) for _, text in made._early.values()) < 10 * KEEP
+
+
+def test_a_type_with_a_bit_too_many_completes_nothing() -> None:
+    """Types are 32 bits on the wire: what differs from WORK_COMPLETE in a high bit is no WORK_COMPLETE."""
+    for bit in (16, 20, 31):
+        made = running("a")
+        with pytest.raises(ProtocolError):
+            made.feed(encode(RES, Kind.WORK_COMPLETE | 1 << bit, b"H:a", b""))
+        assert made.outstanding() == ["a"]
+
+
 # -- all of it, at random ---------------------------------------------------------------------------------------------
 
 

@@ -418,6 +418,54 @@ def test_damage_of_a_deferred_cast_is_found_when_it_is_due(writer: Writer) -> No
     assert (counts.dead, counts.deferred, counts.ready) == (1, 0, 0)
 
 
+def flipped(path: Path, at: int, bit: int, good: bytes) -> None:
+    """The file as it was, with one bit changed."""
+    raw = bytearray(good)
+    raw[at] ^= 1 << bit
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("part", ["record", "payload"])
+def test_no_flipped_bit_of_a_cast_keeps_back_the_others(tmp_path: Path, part: str) -> None:
+    """Each bit of a row on disk, its header too: the others are delivered as they were, it is delivered so or not at
+    all, and what is not delivered is set aside once and counted as dead."""
+    path = tmp_path / "spool" / "spool.db"
+    writer = Writer(path)
+    payload = b"THE-PAYLOAD-OF-THE-VICTIM"
+    writer.accept(cast(payload=b"first"), cast(payload=payload, unique=b"unique"), cast(payload=b"last"))
+    lane = writer.lane()
+    writer.close()
+    good = path.read_bytes()
+    at = good.index(payload)
+    places = range(at - 24, at) if part == "record" else range(at, at + len(payload))
+    for place in places:
+        for bit in range(8):
+            flipped(path, place, bit, good)
+            broken = Writer(path)
+            took = broken.transitions.take(lane, 0, 10, ENOUGH)
+            payloads = [one.cast[2] for one in took.casts]
+            assert payloads in ([b"first", b"last"], [b"first", payload, b"last"])
+            assert broken.transitions.found_damage == (len(payloads) == 2)
+            if broken.transitions.found_damage:
+                broken.write(lambda broken=broken: broken.transitions.bury_damaged(NOW))
+                (counts,) = broken.counts.values()
+                assert (counts.dead, counts.ready) == (1, 2)
+                assert [one.cast[2] for one in broken.take(lane)] == [b"first", b"last"]
+            broken.close()
+
+
+def test_due_casts_beyond_a_slice_are_not_forgotten(writer: Writer) -> None:
+    """With more due than a take may give it says that there is more, until it has given the last."""
+    ids = writer.accept(*[cast()] * 5)
+    lane = writer.lane()
+    writer.store(setbacks=[setback(id_, lane, NOW) for id_ in ids])
+    seen: list[tuple[int, bool]] = []
+    for casts in (3, 1, 1):
+        took = writer.transitions.take_due(lane, NOW, NOW + 1000, casts, ENOUGH)
+        seen.append((len(took.casts), took.exhausted))
+    assert seen == [(3, False), (1, False), (1, True)]
+
+
 # -- the operator ----------------------------------------------------------------------------------------------------
 
 
