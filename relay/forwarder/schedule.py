@@ -38,13 +38,12 @@ class Schedule:
     def pick(self, now: float) -> list[Flight]:
         """The casts to be sent now, counted into the windows; empty when nothing may go."""
         out: list[Flight] = []
-        # the moving once more at the end: a lane of the others may have begun to move since it entered
-        for ring in (self._moving, self._others, self._moving):
+        for ring in (self._moving, self._others):
             while ring:
                 lane = ring[0]
-                if lane.window.moving != (ring is self._moving):
+                if lane.parked:
                     ring.popleft()
-                    self._ring_of(lane).append(lane)
+                    lane.queued = False
                     continue
                 room = min(self.window.room(lane.window, self.limits), lane.window.room(self.limits), QUANTUM)
                 if room <= 0 and (lane.window.room(self.limits) and not (lane.window.casts and ring is self._others)):
@@ -52,7 +51,7 @@ class Schedule:
                 ring.popleft()
                 lane.queued = False
                 # without room it has casts in flight, and enters again with a verdict of theirs
-                if room > 0 and not lane.parked and now >= lane.not_before:
+                if room > 0 and now >= lane.not_before:
                     out += self._send(lane, room, now)
                     self.enter(lane, now)
         return out
@@ -82,7 +81,7 @@ class Schedule:
         was_moving = window.moving
         self.window.add(was_moving, -casts, -size)
         window.completed(casts, size, now, self.limits)
-        self.window.move(window, was_moving)
+        self._moved(lane, was_moving)
 
     def failed(self, lane: Lane, size: int, now: float) -> None:
         """One of a lane's casts came back, not done."""
@@ -90,21 +89,30 @@ class Schedule:
         was_moving = window.moving
         self.window.add(was_moving, -1, -size)
         window.failed(size, now)
-        self.window.move(window, was_moving)
+        self._moved(lane, was_moving)
 
     def staffed(self, lane: Lane) -> None:
         """The upstream has workers for a lane: it is taken to move until it stalls."""
         was_moving = lane.window.moving
         lane.window.proven = True
-        self.window.move(lane.window, was_moving)
+        self._moved(lane, was_moving)
 
     def check(self, lane: Lane, now: float) -> bool:
         """Notice that a lane has stalled; True when it just did."""
         was_moving = lane.window.moving
         if lane.window.check(now):
-            self.window.move(lane.window, was_moving)
+            self._moved(lane, was_moving)
             return True
         return False
+
+    def _moved(self, lane: Lane, was_moving: bool) -> None:
+        """A lane may have changed its class: what it has in flight, and its place in a ring, go with it."""
+        if lane.window.moving == was_moving:
+            return
+        self.window.move(lane.window, was_moving)
+        if lane.queued:
+            (self._moving if was_moving else self._others).remove(lane)
+            self._ring_of(lane).append(lane)
 
     def clear(self) -> None:
         """The link is gone: nobody is in flight, nobody's turn."""
