@@ -437,7 +437,7 @@ def test_no_flipped_bit_of_a_cast_keeps_back_the_others(tmp_path: Path, part: st
     writer.close()
     good = path.read_bytes()
     at = good.index(payload)
-    places = range(at - 24, at) if part == "record" else range(at, at + len(payload))
+    places = range(at - 35, at) if part == "record" else range(at, at + len(payload))
     for place in places:
         for bit in range(8):
             flipped(path, place, bit, good)

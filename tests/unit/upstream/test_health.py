@@ -62,3 +62,17 @@ def test_a_paused_server_is_not_tried_until_it_is_resumed() -> None:
         assert not condition.may_be_tried(1e9)
     condition.happened(Event.RESUME, 50.0, Random(1))
     assert condition.may_be_tried(50.0)
+
+
+def test_only_work_makes_losses_forgotten() -> None:
+    """A link that opens and is lost again is no better than one that does not open; one that proved itself is."""
+    condition = Condition()
+    for _ in range(5):
+        condition.happened(Event.OPENED, 0.0, Random(1))
+        condition.happened(Event.LOST, 0.0, Random(1), "reset")
+    assert condition.losses == 5
+    condition.happened(Event.OPENED, 1.0, Random(1))
+    condition.proved()
+    condition.happened(Event.LOST, 2.0, Random(1), "reset")
+    assert condition.losses == 1
+    assert condition.retry_at <= 2.0 + RECONNECT.cap(1)
