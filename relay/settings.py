@@ -32,7 +32,8 @@ class Intake:
     """The door for callers: the unix socket, its permissions, and what one caller may ask for.
 
     `socket_mode` is the permission bits; `socket_group` a group's name or None (the agent's own group stays);
-    `max_payload` is in bytes; `max_connections` counts open connections.
+    `max_payload` is in bytes; `max_connections` counts open connections; `tcp_listen` is where callers without unix
+    sockets connect, on loopback, or None.
     """
 
     socket: Path
@@ -40,6 +41,7 @@ class Intake:
     socket_group: str | None
     max_payload: int
     max_connections: int
+    tcp_listen: Server | None
 
 
 @dataclass(frozen=True, slots=True)

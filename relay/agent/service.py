@@ -21,7 +21,7 @@ from random import Random
 from typing import Any
 
 import relay
-from relay.agent import notify
+from relay.agent import activation, notify
 from relay.clock import Clock
 from relay.control.server import Control
 from relay.errors import BadConfiguration
@@ -76,7 +76,11 @@ class Service:
         self._door = Door(
             spool, forwarder, socket.gethostname(), relay.__version__, intake.max_payload, intake.max_connections
         )
-        self._listener = Listener(self._door, intake.socket, intake.socket_mode, intake.socket_group)
+        inherited = activation.take(os.environ, os.getpid())
+        self._listener = Listener(self._door, intake, inherited.pop(intake.socket, None))
+        for path, sock in inherited.items():
+            log.warning("the service manager's socket %s is none of [intake] socket, and is not used", path)
+            sock.close()
         try:
             # the backlog's heads first: what is committed from now on belongs behind them
             forwarder.start()

@@ -14,7 +14,7 @@ When it fails: it cannot; oslo.config raises at import if two options share a na
 from oslo_config import cfg
 from oslo_log import log
 
-from relay.conf.values import MAX_SOCKET_PATH, AbsolutePath, Duration, Mode, Servers, Size
+from relay.conf.values import MAX_SOCKET_PATH, AbsolutePath, Duration, Loopback, Mode, Servers, Size
 
 DEFAULT_LOG_LEVELS = [
     "gear=WARN",
@@ -47,6 +47,13 @@ INTAKE = [
         max=1_000_000,
         default=1024,
         help="Connections of callers open at a time; one more is told too_many_connections and closed.",
+    ),
+    cfg.Opt(
+        "tcp_listen",
+        type=Loopback(),
+        default="",
+        help="host:port on loopback on which callers are heard too, for clients that cannot speak to a unix socket; "
+        "whoever can open a connection on this host may then cast, and has no uid. Empty: off.",
     ),
 ]
 

@@ -11,6 +11,7 @@ Never does: look at the host (whether a path, a group or a server exists), nor a
 When it fails: ValueError; oslo.config carries it to whoever reads the option.
 """
 
+import contextlib
 import ipaddress
 import re
 from pathlib import Path
@@ -145,3 +146,24 @@ class Servers(_Kind):
         if match["v6"] is not None:
             return Server(str(ipaddress.IPv6Address(match["v6"])), port)
         return Server(match["host"], port)
+
+
+class Loopback(_Kind):
+    """An address of this host's loopback as host:port or [v6]:port; empty for none."""
+
+    def __init__(self) -> None:
+        super().__init__("host:port on loopback")
+
+    def __call__(self, value: str) -> Server | None:
+        if not value.strip():
+            return None
+        match = _SERVER.fullmatch(value.strip())
+        if match is None or match["port"] is None or not 1 <= int(match["port"]) <= 65535:
+            raise ValueError(f"{value!r} is not host:port, or [v6]:port")
+        host = match["v6"] or match["host"]
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(host).is_loopback:
+                return Server(host, int(match["port"]))
+        if host == "localhost":
+            return Server(host, int(match["port"]))
+        raise ValueError(f"{value!r} is not on loopback: casts are taken from this host only")

@@ -1,16 +1,21 @@
-"""Where callers connect: the unix socket, opened when the agent is ready for them, closed when it stops.
+"""Where callers connect: the unix socket, and a TCP port on loopback for clients that cannot speak to one.
 
-Raises SocketUnusable (73) when it cannot listen.  Never reads from a caller; that is `connection`.
+The unix socket is made here, or taken over from the service manager, who then keeps it when the agent ends.  Who comes
+over TCP has no uid.  Raises SocketUnusable (73) when it cannot listen.  Never reads from a caller; that is
+`connection`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 from relay.doors import close_door, inode, open_door
+from relay.errors import SocketUnusable
 from relay.intake.connection import Connection
 from relay.intake.door import Door
+from relay.settings import Intake
 
 #: connections that wait to be accepted
 BACKLOG = 1024
@@ -19,24 +24,39 @@ BACKLOG = 1024
 class Listener:
     """The intake: `open` begins to accept, `close` ends it."""
 
-    def __init__(self, door: Door, path: Path, mode: int, group: str | None) -> None:
+    def __init__(self, door: Door, settings: Intake, inherited: socket.socket | None = None) -> None:
+        """`inherited` is a unix socket that listens already, if the service manager has one for us."""
         self._door = door
-        self._path = path
-        self._mode = mode
-        self._group = group
-        self._made: int | None = None
-        self._server: asyncio.Server | None = None
+        self._settings = settings
+        self._inherited = inherited
+        self._made: tuple[Path, int | None] | None = None
+        self._servers: list[asyncio.Server] = []
 
     async def open(self) -> None:
         """Listen."""
-        sock = open_door(self._path, self._mode, self._group, BACKLOG)
-        self._made = inode(self._path)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: Connection(self._door), sock=sock, backlog=BACKLOG)
+        loop, settings = asyncio.get_running_loop(), self._settings
+        sock = self._inherited
+        if sock is None:
+            sock = open_door(settings.socket, settings.socket_mode, settings.socket_group, BACKLOG)
+            self._made = settings.socket, inode(settings.socket)
+        self._servers.append(await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG))
+        where = settings.tcp_listen
+        if where is not None:
+            try:
+                self._servers.append(
+                    await loop.create_server(self._connection, where.host, where.port, backlog=BACKLOG)
+                )
+            except OSError as error:
+                raise SocketUnusable(f"[intake] tcp_listen {where}: {error.strerror or error}") from None
+
+    def _connection(self) -> Connection:
+        return Connection(self._door)
 
     def close(self) -> None:
         """Accept nobody any more; who is connected stays."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            close_door(self._path, self._made)
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        if self._made is not None:
+            close_door(*self._made)
+            self._made = None

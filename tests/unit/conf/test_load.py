@@ -15,7 +15,7 @@ from relay.settings import Agent, Control, Forwarder, Intake, Server, Settings, 
 Write = Callable[[str], list[str]]
 
 DEFAULTS = Settings(
-    intake=Intake(Path("/run/relay/relay.sock"), 0o660, None, 16 * 2**20, 1024),
+    intake=Intake(Path("/run/relay/relay.sock"), 0o660, None, 16 * 2**20, 1024, None),
     spool=Spool(Path("/var/lib/relay/spool.db"), max_casts=0, max_bytes=0, min_free=256 * 2**20),
     forwarder=Forwarder(1000, 64 * 2**20, 500, 8 * 2**20, 50, 1.0, 900.0),
     upstream=Upstream((Server("127.0.0.1", 4730),), 5.0, 5.0, 30.0),
@@ -91,7 +91,7 @@ socket_group = {group}
 stop_timeout = 0
 """
     assert load(write(text))[0] == Settings(
-        intake=Intake(Path("/tmp/i"), 0o600, group, 1024, 7),
+        intake=Intake(Path("/tmp/i"), 0o600, group, 1024, 7, None),
         spool=Spool(Path("/tmp/s"), 8, 2**20, 0),
         forwarder=Forwarder(30, 3 * 2**20, 20, 2 * 2**20, 4, 0.1, 2.0),
         upstream=Upstream((Server("a", 1), Server("::1", 2)), 0.5, 1.0, 60.0),

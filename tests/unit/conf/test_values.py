@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.conf.values import AbsolutePath, Duration, Mode, Servers, Size
+from relay.conf.values import AbsolutePath, Duration, Loopback, Mode, Servers, Size
 from relay.settings import Server
 
 
@@ -139,6 +139,30 @@ def test_what_is_no_server_is_refused(text: str, why: str) -> None:
     """The error says what is wrong, and names the text."""
     with pytest.raises(ValueError, match=why):
         Servers()(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", None),
+        ("127.0.0.1:4730", Server("127.0.0.1", 4730)),
+        ("127.3.2.1:1", Server("127.3.2.1", 1)),
+        ("[::1]:4730", Server("::1", 4730)),
+        ("localhost:4730", Server("localhost", 4730)),
+    ],
+)
+def test_loopback_is_this_host(text: str, where: Server | None) -> None:
+    """An address of loopback with its port, or nothing."""
+    assert Loopback()(text) == where
+
+
+@pytest.mark.parametrize(
+    "text", ["0.0.0.0:4730", "10.0.0.1:4730", "[::]:4730", "example:4730", "127.0.0.1", "127.0.0.1:0"]
+)
+def test_what_is_not_loopback_is_refused(text: str) -> None:
+    """Casts are taken from this host only: any other address, and one without a port, is an error."""
+    with pytest.raises(ValueError, match=r"loopback|host:port"):
+        Loopback()(text)
 
 
 def test_types_are_equal_by_their_range() -> None:
