@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from relay.forwarder.lanes import Flight, Lane
-from relay.forwarder.window import START_BYTES, UpstreamWindow
+from relay.forwarder.window import UpstreamWindow
 from relay.settings import Forwarder as Limits
 
 #: casts of one lane before it is the next one's turn
@@ -62,8 +62,8 @@ class Schedule:
     def _send(self, lane: Lane, room: int, now: float) -> list[Flight]:
         """Pull casts and count them in.  The bytes may be overshot by one cast, so that every cast fits."""
         flights = lane.pull(room)
-        most = self.limits.function_window_bytes if lane.window.moving else START_BYTES
-        size, limit = 0, most - lane.window.bytes
+        left = lane.window.most_bytes(self.limits) - lane.window.bytes
+        size, limit = 0, min(left, self.window.bytes_left(lane.window, self.limits))
         for number, flight in enumerate(flights):
             if number and size >= limit:
                 for back in reversed(flights[number:]):

@@ -51,11 +51,14 @@ class FunctionWindow:
 
     def room(self, limits: Limits) -> int:
         """Casts that may be sent now, as far as this function alone is asked."""
-        most_bytes = limits.function_window_bytes if self.moving else min(START_BYTES, limits.function_window_bytes)
-        if self.casts and self.bytes >= most_bytes:
+        if self.casts and self.bytes >= self.most_bytes(limits):
             return 0
         most = self.limit if self.moving else min(self.limit, START)
         return max(0, min(most, limits.function_window) - self.casts)
+
+    def most_bytes(self, limits: Limits) -> int:
+        """Bytes that may be in flight, beyond a first cast."""
+        return limits.function_window_bytes if self.moving else min(START_BYTES, limits.function_window_bytes)
 
     def sent(self, casts: int, size: int, now: float) -> None:
         """So many casts went out."""
@@ -113,6 +116,10 @@ class UpstreamWindow:
         most = limits.window - self.others if self.others_bytes < limits.window_bytes else 0
         alone = 0 if window.casts or self.others_bytes >= TRIES * limits.window_bytes else 1
         return max(alone, most)
+
+    def bytes_left(self, window: FunctionWindow, limits: Limits) -> int:
+        """Bytes that may still be sent for a function of this class; none left, or less, where only a try is due."""
+        return limits.window_bytes - (self.moving_bytes if window.moving else self.others_bytes)
 
     def add(self, moving: bool, casts: int, size: int) -> None:
         """Count casts in, or out with negative numbers."""

@@ -26,6 +26,8 @@ from relay.spool import statements as sql
 
 #: an id of a new spool is its Unix time times this: ids of a spool made later are always higher
 ID_SCALE = 1 << 20
+#: bytes of the smallest database that SQLite makes: a page
+SMALLEST_DATABASE = 512
 #: seconds to wait for another agent's lock, and for a reader that blocks the checkpoint
 LOCK_WAIT_S = 30.0
 CHECKPOINT_WAIT_S = 5.0
@@ -157,6 +159,8 @@ def _check_file(path: Path) -> None:
         raise SpoolUnusable(f"{path} is not a regular file")
     if found.st_uid != os.geteuid():
         raise SpoolUnusable(f"{path} belongs to uid {found.st_uid}, relay runs as {os.geteuid()}")
+    if 0 < found.st_size < SMALLEST_DATABASE:
+        raise SpoolUnusable(f"{path} is no database")
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise SpoolUnusable(f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}); relay keeps it 0600")
 

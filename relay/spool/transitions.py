@@ -64,8 +64,8 @@ class Transitions:
         #: deferred casts handed out by `take_due` and without a verdict yet
         self._taken_due: dict[int, set[int]] = {}
         #: casts that a take found rotten, and how many of them this transaction buries
-        self._damaged: list[_Damaged] = []
-        self._buried = 0
+        self._damaged: dict[int, _Damaged] = {}
+        self._buried: list[int] = []
         #: whether new casts are refused: as of the last COMMIT, and as this transaction leaves it
         self.draining = draining
         self._drains = draining
@@ -99,8 +99,9 @@ class Transitions:
         changes, self.changes = self.changes, Changes()
         self._made.clear()
         self.draining = self._drains
-        del self._damaged[: self._buried]
-        self._buried = 0
+        for id_ in self._buried:
+            del self._damaged[id_]
+        self._buried = []
         for lane, id_ in changes.settled:
             self._taken_due[lane].discard(id_)
         for counts in changes.counts.values():
@@ -114,7 +115,7 @@ class Transitions:
             del self._names[self._lanes.pop(key)]
         self._made.clear()
         self._drains = self.draining
-        self._buried = 0
+        self._buried = []
         self.changes = Changes()
 
     # -- accepting -------------------------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ class Transitions:
             if sound(row):
                 taken.append(Taken((row[0], row[6], row[8]), 0, 0, False))
             else:
-                self._damaged.append(_Damaged(last_id, lane, False, 0, 0))
+                self._damaged[last_id] = _Damaged(last_id, lane, False, 0, 0)
         return Took(taken, last_id, seen < casts, None)
 
     def _rows(self, lane: int, last_id: int, casts: int) -> Iterable[tuple[Any, ...]]:
@@ -301,7 +302,7 @@ class Transitions:
                 damaged.append(_Damaged(id_, lane, True, attempts, failures))
         # only now: what an error left unread is not taken
         out.update([one.cast[0] for one in taken], [one.id for one in damaged])
-        self._damaged += damaged
+        self._damaged.update({one.id: one for one in damaged})
         next_due = min([moment for moment in (backoff, scheduled) if moment is not None], default=None)
         return Took(taken, 0, exhausted, next_due, scheduled is not None and next_due == scheduled)
 
@@ -322,8 +323,8 @@ class Transitions:
 
     def bury_damaged(self, now: int) -> None:
         """Bury what the takes found rotten; after a ROLLBACK it is found again."""
-        self._buried = len(self._damaged)
-        for one in self._damaged:
+        self._buried = list(self._damaged)
+        for one in self._damaged.values():
             if one.deferred:
                 self.changes.settled.append((one.lane, one.id))
             why = "its checksum does not fit"
