@@ -30,6 +30,7 @@ MAX_PAYLOAD = 65_536
 SMALL = {"intake": {"max_payload": MAX_PAYLOAD}}
 TIMES = 20
 """How often a caller asks for what is refused, while another casts."""
+MAIN = "import sys; from relay.agent.main import main; sys.exit(main())"
 DEADLINE_S = 0.5
 """The deadline of a packet where it is shortened."""
 
@@ -145,8 +146,7 @@ def start_with(rig: Rig, code: str, options: dict[str, dict[str, object]]) -> Ag
     agent = rig.unstarted_agent(options)
     with agent.log_file.open("ab") as log:
         agent.process = subprocess.Popen(
-            [sys.executable, "-c", f"{code}\nimport sys; from relay.agent.main import main; sys.exit(main())"]
-            + ["--config-file", str(agent.conf)],
+            [sys.executable, "-c", f"{code}\n{MAIN}", "--config-file", str(agent.conf)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
