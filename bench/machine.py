@@ -2,7 +2,6 @@
 it cannot."""
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
@@ -46,7 +45,7 @@ def relay_version() -> str:
         found = importlib.metadata.version("relay-agent")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-    return f"{found}, {'with' if importlib.util.find_spec('uvloop') else 'without'} uvloop"
+    return found
 
 
 def load_average() -> str:

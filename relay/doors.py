@@ -14,11 +14,15 @@ import os
 import socket
 import stat
 import struct
+import sys
 from pathlib import Path
+from typing import Any
 
 from relay.errors import SocketUnusable
 
 _PROBE_S = 2.0
+#: what keeps asyncio from removing a socket's path at the close: `close_door` does, where it is ours to remove
+KEEP_PATH: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 def open_door(path: Path, mode: int, group: str | None, backlog: int) -> socket.socket:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from relay.agent import logs
 from relay.agent.service import Service
@@ -30,24 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         async def life() -> int:
             return await Service(settings, lambda: load(arguments)[0]).run()
 
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(life())
+        return asyncio.run(life())
     except RelayError as error:
         print(f"relay-agent: {error}", file=sys.stderr)
         return error.exit_code
     except Exception:
         log.critical("a bug of relay's ends it", exc_info=True)
         return os.EX_SOFTWARE
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed, else asyncio's own."""
-    try:
-        import uvloop  # type: ignore[import-not-found,unused-ignore]  # an extra
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 if __name__ == "__main__":

@@ -181,6 +181,7 @@ class Service:
                 )
             )
             self._list_problems()
+            self._spool.refresh()
             await asyncio.sleep(REPORT_S)
 
     # -- the end ---------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ import h11
 from relay import settings
 from relay.clock import Clock
 from relay.control.routes import Answer, Refused, Request, Routes
-from relay.doors import close_door, inode, open_door, peer_uid
+from relay.doors import KEEP_PATH, close_door, inode, open_door, peer_uid
 from relay.errors import RelayError
 from relay.facts import Facts, Problem
 from relay.spool.spool import Spool
@@ -69,7 +69,7 @@ class Control:
         wanted = self._settings
         listener = open_door(wanted.socket, wanted.socket_mode, wanted.socket_group, MAX_CONNECTIONS)
         self._inode = inode(wanted.socket)
-        self._server = await asyncio.start_unix_server(self._accept, sock=listener)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listener, **KEEP_PATH)
 
     async def close(self) -> None:
         """Stop listening, cut the connections, remove the socket."""

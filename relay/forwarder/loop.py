@@ -226,7 +226,8 @@ class Forwarder:
         self._opened_at = self._clock.monotonic()
         self._completed_here = 0
         self._survey.open(link.server)
-        log.info("upstream %s is in use%s", link.server, f" (reached after {away} tries)" if away else "")
+        if not condition.flaps:
+            log.info("upstream %s is in use%s", link.server, f" (reached after {away} tries)" if away else "")
         for lane in self._heads.lanes.values():
             self._schedule.enter(lane, self._opened_at)
         self._pump()
@@ -263,6 +264,7 @@ class Forwarder:
             lane.window.reset()
             lane.workers = None
             lane.troubles, lane.not_before = 0, 0.0
+            self._heads.unpark(lane, now)
         self._flying.clear()
         if not self._stopping:
             self._connect(now)

@@ -65,6 +65,8 @@ class Survey:
             return
         if any(concerns(lane) for lane in self._heads.lanes.values()):
             self._ask(self._server)
+        else:
+            self._next_at = now + WAIT_S
 
     def _ask(self, server: Server) -> None:
         self._task = asyncio.get_running_loop().create_task(self._take(server))

@@ -15,15 +15,18 @@ from typing import TypeAlias
 
 from relay.cast import Arrival
 from relay.doors import peer_uid
-from relay.intake.door import PACKET_S, SMALL, Door
+from relay.intake.door import DEAF_S, PACKET_S, SMALL, Door
 from relay.intake.inquiry import Inquiry
 from relay.protocol.caller import Conversation, Later, Question, refusal
 
 #: bytes that one caller may have unanswered
 UNANSWERED_BYTES = 4 * 1024 * 1024
-#: what a cast, and a question or an answer, cost beside their bytes while they are unanswered
+#: what a cast, an answer and a question cost beside their bytes while they are unanswered
 CAST_BYTES = 200
-ITEM_BYTES = 400
+ITEM_BYTES = 120
+QUESTION_BYTES = 1500
+#: bytes of a read that are taken at a time, so that what they cost is known before the next are
+SLICE_BYTES = 64 * 1024
 #: bytes of answers after which it is looked at whether the caller reads them
 WRITE_BYTES = 256 * 1024
 
@@ -43,12 +46,16 @@ class Connection(asyncio.BufferedProtocol):
         #: what is owed with its cost, in the order of the requests
         self._owed: deque[tuple[Owed, int]] = deque()
         self._unanswered = 0
+        #: bytes that the kernel has not taken yet, counted as unanswered, and what was read but not looked at
+        self._unsent = 0
+        self._unread = b""
         #: when the half packet began (None: there is none), the room reserved for it, and whether it waits for room
         self._began_at: float | None = None
         self._reserved = 0
         self._in_line = False
         self._paused = False
-        self._deaf = False
+        #: since when it does not read its answers
+        self._deaf_at: float | None = None
         self._gone = False
         self._leaving = False
         self._hushed = False
@@ -75,23 +82,29 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """A read."""
         if not self._gone:
-            self._read(bytes(memoryview(self._door.buffer)[:nbytes]))
+            self._take(bytes(memoryview(self._door.buffer)[:nbytes]))
 
     def eof_received(self) -> bool:
         """The caller sends no more; it still gets its answers."""
         self._leaving = True
-        return bool(self._owed)
+        return bool(self._owed or self._unread or self._unsent)
 
     def pause_writing(self) -> None:
         """The caller does not read its answers."""
-        self._deaf = True
+        self._deaf_at = self._loop.time()
         self._pause()
 
     def resume_writing(self) -> None:
         """It reads them again."""
-        self._deaf = False
-        self._answer()
-        self.go_on()
+        self._deaf_at = None
+        # later, because asyncio calls this from within its own writing, where a close would happen twice
+        self._loop.call_soon(self._heard)
+
+    def _heard(self) -> None:
+        if not self._gone:
+            self._count_unsent()
+            self._answer()
+            self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller is gone; its casts are not."""
@@ -104,13 +117,23 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
+    def _take(self, data: bytes) -> None:
+        """Go through a read, piece by piece, until it is done or the caller is owed enough."""
+        at = 0
+        while at < len(data):
+            self._read(data[at : at + SLICE_BYTES])
+            at += SLICE_BYTES
+            if self._paused or self._gone:
+                break
+        self._unread = data[at:]
+
     def _read(self, data: bytes) -> None:
         turn = self._conversation.feed(data)
         for item in turn:
             if isinstance(item, bytes):
                 self._owe(item, ITEM_BYTES + len(item))
             elif isinstance(item, Question):
-                self._owe(self._door.desk.ask(item, self._found), ITEM_BYTES + len(item.about))
+                self._owe(self._door.desk.ask(item, self._found), QUESTION_BYTES + len(item.about))
             else:
                 if isinstance(item, Later):
                     arrival = Arrival([item.cast], self._uid, self._settled, item.not_before)
@@ -152,8 +175,19 @@ class Connection(asyncio.BufferedProtocol):
             self._door.release(reserved)
 
     def look(self, now: float) -> None:
-        """Give up on a caller whose half packet is older than PACKET_S, unless it is we who do not read."""
-        if self._began_at is not None and not self._paused and now - self._began_at > PACKET_S:
+        """Give up on a caller whose half packet is older than PACKET_S, unless it is we who do not read.
+
+        One that does not read its answers is cut off for that too, without a word, and also when the memory that
+        its answers hold is what others wait for.
+        """
+        self._count_unsent()
+        if self._deaf_at is not None and self._door.full and now - self._deaf_at >= DEAF_S:
+            self._transport.abort()
+        if self._began_at is None or now - self._began_at <= PACKET_S:
+            return
+        if self._deaf_at is not None:
+            self._transport.abort()
+        elif not self._paused:
             self._conversation.closing = True
             self._began_at = None
             self._pause()
@@ -176,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
     def _answer(self) -> None:
         """Write every answer that is known, up to the first that is not, while the caller reads them."""
         owed = self._owed
-        while owed and not self._deaf:
+        while owed and self._deaf_at is None and not self._transport.is_closing():
             out: list[bytes] = []
             size = cost = 0
             while owed and size < WRITE_BYTES:
@@ -191,8 +225,19 @@ class Connection(asyncio.BufferedProtocol):
             self._unanswered -= cost
             self._door.answered(cost)
             self._transport.write(b"".join(out))
-        if not owed and (self._leaving or self._conversation.closing):
+            self._count_unsent()
+        if not owed and not self._unread and (self._leaving or self._conversation.closing):
             self._transport.close()
+
+    def _count_unsent(self) -> None:
+        """What the kernel has not taken yet is memory of ours: it stays counted."""
+        unsent = self._transport.get_write_buffer_size()
+        change, self._unsent = unsent - self._unsent, unsent
+        self._unanswered += change
+        if change > 0:
+            self._door.owe(change)
+        else:
+            self._door.answered(-change)
 
     def _answer_to(self, first: Owed) -> bytes | None:
         if isinstance(first, bytes):
@@ -216,8 +261,8 @@ class Connection(asyncio.BufferedProtocol):
         """Read no more until `go_on`; who waits for the door's budget is told when there is room."""
         if self._door.full:
             self._door.wait(self)
-        if not self._paused and not self._gone:
-            self._paused = True
+        self._paused = True
+        if not self._gone and self._transport.is_reading():
             self._transport.pause_reading()
 
     def go_on(self) -> None:
@@ -226,7 +271,7 @@ class Connection(asyncio.BufferedProtocol):
             # room was reserved for us; the time that we waited is not the caller's
             self._in_line = False
             self._began_at = self._loop.time()
-        if not self._paused or self._gone or self._deaf or self._hushed or self._in_line:
+        if not self._paused or self._gone or self._deaf_at is not None or self._hushed or self._in_line:
             return
         if self._conversation.closing or self._unanswered >= UNANSWERED_BYTES:
             return
@@ -234,4 +279,12 @@ class Connection(asyncio.BufferedProtocol):
             self._door.wait(self)
             return
         self._paused = False
-        self._transport.resume_reading()
+        if self._began_at is not None:
+            self._began_at = self._loop.time()
+        if self._unread:
+            self._take(self._unread)
+        if not self._paused and not self._gone:
+            if self._leaving:
+                self._answer()
+            elif not self._transport.is_reading():
+                self._transport.resume_reading()

@@ -20,13 +20,15 @@ from relay.protocol.caller import Answers
 from relay.spool.spool import Spool
 
 #: bytes that all callers together may have unanswered before none is read from
-UNANSWERED_BYTES_IN_ALL = 64 * 1024 * 1024
+UNANSWERED_BYTES_IN_ALL = 32 * 1024 * 1024
 #: bytes up to which a packet is read on without asking for room
 SMALL = 64 * 1024
 #: bytes of longer packets that may be on their way at a time; one always may
 HALF_BYTES = 32 * 1024 * 1024
 #: seconds that the rest of a packet may take
 PACKET_S = 30.0
+#: seconds after which a caller that does not read its answers is cut off, while others wait for the memory they hold
+DEAF_S = 1.0
 #: seconds between two looks for packets that take too long
 LOOK_S = 1.0
 #: bytes of one read

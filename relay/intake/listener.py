@@ -11,7 +11,7 @@ import asyncio
 import socket
 from pathlib import Path
 
-from relay.doors import close_door, inode, open_door
+from relay.doors import KEEP_PATH, close_door, inode, open_door
 from relay.errors import SocketUnusable
 from relay.intake.connection import Connection
 from relay.intake.door import Door
@@ -39,7 +39,7 @@ class Listener:
         if sock is None:
             sock = open_door(settings.socket, settings.socket_mode, settings.socket_group, BACKLOG)
             self._made = settings.socket, inode(settings.socket)
-        self._servers.append(await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG))
+        self._servers.append(await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG, **KEEP_PATH))
         where = settings.tcp_listen
         if where is not None:
             try:

@@ -180,6 +180,14 @@ class Committer:
     def limit(self, limits: Limits) -> None:
         """Put other limits in force."""
         self._limits = limits
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again whether new casts have room; an idle writer would not notice by itself."""
+        self.look(self._look_for_room, lambda _: None)
+
+    def _look_for_room(self, _: Transitions) -> None:
+        self._room()
 
     def stop(self) -> None:
         """Write everything that was handed in before, then end; blocks until it has."""
@@ -190,6 +198,7 @@ class Committer:
 
     def _run(self) -> None:
         try:
+            self._room()
             while self._round():
                 pass
         except BaseException as error:  # noqa: BLE001 - whatever it is, the agent cannot go on without its writer
@@ -352,7 +361,8 @@ class Committer:
         try:
             disk = os.statvfs(self._directory)
         except OSError as error:
-            log.error("the free space of the spool's disk cannot be learnt: %s", error)
+            if self._space[1]:
+                log.error("the free space of the spool's disk cannot be learnt: %s", error)
             return 0
         pages: int = self._conn.execute("PRAGMA freelist_count").fetchone()[0]
         return disk.f_bavail * disk.f_frsize + pages * PAGE_BYTES

@@ -47,8 +47,8 @@ class Spool:
         #: the lanes that stand on disk, by function and priority
         self._numbers = {(name.function, name.priority): name.number for name in self.counts}
         self.draining = self._opened.draining
-        #: True once the drain that is on has made the deferred casts due
-        self._made_due = self.draining
+        #: True once the drain that is on has made the deferred casts due; after a restart that is not known
+        self._made_due = False
         self.on_committed: Callable[[Committed], None] = lambda _: None
         self.on_made_due: Callable[[], None] = lambda: None
         self._committer: Committer | None = None
@@ -161,6 +161,10 @@ class Spool:
         except sqlite3.Error as error:
             raise SpoolUnusable(f"{self._path}: {error}") from None
         self.draining = False
+
+    def refresh(self) -> None:
+        """Bring `refusing` up to date, while nobody casts."""
+        self._writer.refresh()
 
     def limit(self, limits: Limits) -> None:
         """Put other limits in force (the path stays)."""

@@ -1,8 +1,8 @@
 """How many workers each function has at a job server: the text command `status`, on a connection of its own.
 
 The answer is a line a function (name, queued, running, workers, with tabs between) and a line with a dot.  Only the
-workers are read.  Bounded: ANSWER_BYTES and TIMEOUT_S; what goes wrong gives None, never an exception, because nothing
-but a better word for the operator hangs on it.
+workers are read.  Bounded: ANSWER_BYTES and TIMEOUT_S; what goes wrong gives None, never an exception: then nothing is
+known, and casts find out by themselves.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_message_ids_with_one_digest_are_told_apart(writer: Writer) -> None:
     """Two message ids with one digest are two casts: the digest finds, the text decides."""
     seen: dict[int, bytes] = {}
     numbers = iter(range(1 << 20))
-    # 24 bits of them are a hash: some thousands are enough for two to share it
+    # 16 bits of it are a hash: some hundreds are enough for two to share it
     while (key := digest(other := b"%032x" % next(numbers))) not in seen:
         seen[key] = other
     one = seen[key]
