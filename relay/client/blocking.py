@@ -19,6 +19,7 @@ When it fails: what `relay.client.errors` says, by the rules of `relay.client.fl
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
@@ -60,13 +61,20 @@ class Connection:
         return self._pid == os.getpid()
 
     def send(self, data: memoryview, deadline: float) -> int:
-        """Some of the bytes: how many; TimeoutError when none has left by then."""
-        self._wait_until(deadline)
+        """Some of the bytes: how many, 0 when there may be something to read first; TimeoutError when time is up.
+
+        Whoever answers may wait for its answers to be read before it reads on; so sending alone must not wait.
+        """
+        self._wait_until(0)
         try:
             # without the flag a service that has reset SIGPIPE would die of an agent's restart
             return self._socket.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
-            raise TimeoutError from None
+            pass
+        left = deadline - time.monotonic()
+        if left <= 0 or not _ready(self._socket, left):
+            raise TimeoutError
+        return 0
 
     def receive(self, deadline: float) -> bytes:
         """Some bytes; what is here already also when the time is up, TimeoutError when there is nothing."""
@@ -94,6 +102,17 @@ class Connection:
             except OSError:
                 pass  # the agent was first
         self._socket.close()
+
+
+def _ready(sock: socket.socket, seconds: float) -> bool:
+    """Wait until the socket can be read or written; False when the time is up."""
+    # where eventlet has patched it there is no poll; select alone takes no descriptor over 1,023
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | select.POLLOUT)
+        return bool(poll.poll(seconds * 1000))
+    readable, writable, _ = select.select([sock], [sock], [], seconds)
+    return bool(readable or writable)
 
 
 class _Pool:
@@ -170,8 +189,12 @@ class _Line:
         rest = memoryview(flow.outgoing())
         try:
             while rest:
-                rest = rest[connection.send(rest, deadline) :]
-                flow.sent()
+                taken = connection.send(rest, deadline)
+                rest = rest[taken:]
+                if taken:
+                    flow.sent()
+                else:
+                    self._read(connection, deadline, False)
         except TimeoutError:
             raise
         except OSError:
