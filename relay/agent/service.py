@@ -81,6 +81,7 @@ class Service:
         for path, sock in inherited.items():
             log.warning("the service manager's socket %s is none of [intake] socket, and is not used", path)
             sock.close()
+        ready = False
         try:
             # the backlog's heads first: what is committed from now on belongs behind them
             forwarder.start()
@@ -88,12 +89,15 @@ class Service:
             await self._listener.open()
             self._watch_signals(loop)
             log.info("relay-agent ready")
+            ready = True
             notify.notify(notify.READY)
             report = loop.create_task(self._report())
             await self._stop.wait()
             report.cancel()
         finally:
             await self._take_down()
+            if ready:
+                log.info("relay-agent stopped")
         return self._exit_code
 
     # -- signals ---------------------------------------------------------------------------------------------------
@@ -125,8 +129,6 @@ class Service:
         except BadConfiguration as error:
             wrong = f"{error}; the old settings are in force"
         # outside the handler: what is logged while an exception is in the air carries its last line once more
-        if wrong is not None:
-            log.error("the configuration was not reloaded: %s", wrong)
         self._note("bad_configuration", wrong)
         notify.notify(notify.READY)
 
@@ -144,14 +146,14 @@ class Service:
             if before != after
         ]
         text = f"{', '.join(fixed)} changed: needs restart" if fixed else None
-        if text:
-            log.warning("%s", text)
         self._note("needs_restart", text)
         log.info("the configuration was reloaded")
 
     # -- what is shown ---------------------------------------------------------------------------------------------
 
     def _problem(self, code: str, text: str) -> None:
+        if code not in self._problems:
+            log.warning("problem %s: %s", code, text)
         since = self._problems[code].since if code in self._problems else time.time()
         self._problems[code] = Problem(code, text, since)
 
@@ -159,6 +161,19 @@ class Service:
         """What is wrong now: what was noted, and what can be seen."""
         facts = self._forwarder.facts()
         self._note("spool_failing", self._spool.failing)
+        limits, refusing = self._settings.spool, self._spool.refusing
+        self._note(
+            "spool_full",
+            f"the spool has reached [spool] max_casts ({limits.max_casts}) or max_bytes ({limits.max_bytes})"
+            if refusing == "spool_full"
+            else None,
+        )
+        self._note(
+            "disk_full",
+            f"the spool's disk has less than [spool] min_free ({limits.min_free} bytes) free"
+            if refusing == "disk_full"
+            else None,
+        )
         down = [f"{upstream.server}: {upstream.last_error}" for upstream in facts.upstreams if upstream.last_error]
         self._note("upstreams_down", "; ".join(down) if down and len(down) == len(facts.upstreams) else None)
         return list(self._problems.values())
@@ -166,8 +181,8 @@ class Service:
     def _note(self, code: str, text: str | None) -> None:
         if text:
             self._problem(code, text)
-        else:
-            self._problems.pop(code, None)
+        elif self._problems.pop(code, None) is not None:
+            log.info("no longer a problem: %s", code)
 
     async def _report(self) -> None:
         while True:
@@ -195,7 +210,6 @@ class Service:
         await self._door.leave(FAREWELL_S)
         await self._control.close()
         self._spool.close()
-        log.info("relay-agent stopped")
 
 
 def _leave(_number: int, _frame: object) -> None:

@@ -18,18 +18,22 @@ from relay.cli.exits import DONE, Failed, Misused, NotPermitted, NotRunning
 if TYPE_CHECKING:
     from relay.cli.arguments import Verbs
 
+_DESCRIPTION = (
+    "Hand a cast over to the agent on this host. Prints its handle once it is on disk. "
+    "A payload or function that begins with a dash stands behind --."
+)
 #: seconds to wait for the answer: it comes after an fsync
 PATIENCE_S = 30.0
 
 
 def add(verbs: Verbs) -> None:
     """The verb on the command line."""
-    parser = verbs.add_parser("cast", help="hand a cast over", description=__doc__)
-    parser.add_argument("function")
+    parser = verbs.add_parser("cast", help="hand a cast over", description=_DESCRIPTION)
+    parser.add_argument("function", help="who is to do it: the name that workers register")
     parser.add_argument("payload", nargs="?", help="the payload; without it and --file it is read from stdin")
     parser.add_argument("--file", metavar="FILE", help="read the payload from here")
     parser.add_argument("--unique", help="the caller's name for the cast (a new UUIDv7)")
-    parser.add_argument("--priority", choices=("high", "normal", "low"), default="normal")
+    parser.add_argument("--priority", choices=("high", "normal", "low"), default="normal", help="normal unless given")
     parser.set_defaults(run=run)
 
 
@@ -37,7 +41,9 @@ def run(options: argparse.Namespace) -> int:
     """Cast it."""
     if options.payload is not None and options.file is not None:
         raise Misused("a payload and --file: only one of them can be cast")
-    unique = os.fsencode(options.unique) if options.unique else None
+    if options.unique == "":
+        raise Misused("--unique: an empty one is none, and a repeat would be another cast")
+    unique = os.fsencode(options.unique) if options.unique is not None else None
     print(_cast(options.places.intake, os.fsencode(options.function), unique, _payload(options), options.priority))
     return DONE
 

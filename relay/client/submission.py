@@ -17,6 +17,8 @@ from relay.protocol.caller import SENTENCES, UNIQUE_LIMIT, good_function
 from relay.protocol.framing import LENGTH_LIMIT
 from relay.protocol.packets import HEADER, REQ, Kind
 
+#: the longest delay, in seconds: ten years of 365 days
+LONGEST_DELAY_S = 10 * 365 * 86_400
 #: a cast's priority -> the packet that submits it at once
 KINDS: dict[str, int] = {
     "high": Kind.SUBMIT_JOB_HIGH_BG,
@@ -117,8 +119,8 @@ def _check_payload(value: object) -> None:
 
 def _due(delay: float, priority: str, now_ns: int) -> int:
     """The Unix second when a cast is due: the first one that is no earlier than asked for."""
-    if not (0 <= delay < math.inf):
-        raise ValueError(f"a delay is a number of seconds, 0 or more, not {delay!r}")
+    if not (0 <= delay <= LONGEST_DELAY_S):
+        raise ValueError(f"a delay is a number of seconds from 0 to {LONGEST_DELAY_S}, not {delay!r}")
     if priority != "normal":
         raise ValueError("a delay goes with normal priority only: the protocol has no other")
     return -(-(now_ns + math.ceil(delay * 1_000_000_000)) // 1_000_000_000)

@@ -173,7 +173,8 @@ AGENT = [
         "stop_timeout",
         type=Duration(),
         default="10s",
-        help="How long a stop waits at most for what is in flight; what is not done then stays in the spool.",
+        help="How long a stop waits at most for what is in flight in functions that are completing; what is not done "
+        "then stays in the spool.",
     ),
 ]
 

@@ -149,6 +149,7 @@ class Lane:
     """One function: its tracks by priority, its window, and what went wrong last."""
 
     __slots__ = (
+        "deaths_logged",
         "function",
         "last_error",
         "log_at",
@@ -176,6 +177,7 @@ class Lane:
         #: when a failure was last logged, and how many were not since
         self.log_at = 0.0
         self.unlogged = 0
+        self.deaths_logged = 0
 
     def track(self, name: LaneName) -> Track:
         """The track of that priority, made when it is new."""

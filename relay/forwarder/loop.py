@@ -52,8 +52,9 @@ TICK_S = 0.1
 VERDICTS_LIMIT = 10_000
 #: seconds that a link must hold, if no cast is completed on it, before its losses are forgotten
 PROBATION_S = 30.0
-#: seconds between two log lines about failures of one function
+#: seconds between two log lines about failures of one function, and lines about deaths in that time
 LOG_S = 1.0
+DEATHS = 10
 
 
 class Forwarder:
@@ -370,9 +371,13 @@ class Forwarder:
         self._after(lane, now)
 
     def _log_failure(self, link: Link[Flight], flight: Flight, what: Verdict, next_step: str, now: float) -> None:
-        """One line an attempt, at most one a second and function; the others are counted."""
+        """One line an attempt, at most one a second and function, the others are counted; of deaths DEATHS as well."""
         lane = flight.track.lane
-        if now - lane.log_at < LOG_S:
+        if now - lane.log_at >= LOG_S:
+            lane.deaths_logged = 0
+        elif next_step == "dead" and lane.deaths_logged < DEATHS:
+            lane.deaths_logged += 1
+        else:
             lane.unlogged += 1
             return
         log.warning("%s", describe(flight, what, str(link.server), now - flight.began_at, next_step, lane.unlogged))
