@@ -228,3 +228,19 @@ def test_drain_without_waiting_and_dry_run(rig: Rig) -> None:
     finished = agent.cli("drain", "--no-wait", "-f", "json")
     assert json.loads(finished.stdout)["remaining"] == 1
     assert agent.status()["draining"] is True
+
+
+def test_a_full_spool_is_a_problem_until_there_is_room(rig: Rig) -> None:
+    """A limit that is reached stands in `problems` with its option, `accepting` is false; with room both are over."""
+    rig.serve("gearmand")
+    agent = rig.agent({"spool": {"max_casts": 2}})
+    done = cast_all(agent.socket, b"later", [b"1", b"2", b"3"])
+    assert (done.acknowledged, [refusal.code for refusal in done.refused]) == ([b"1", b"2"], ["spool_full"])
+    status = agent.status()
+    assert not status["accepting"]
+    assert [problem["code"] for problem in status["problems"]] == ["spool_full"]
+    assert "max_casts (2)" in status["problems"][0]["text"]
+    rig.work(b"later")
+    until(lambda: agent.status()["accepting"], agent.status)
+    assert agent.status()["problems"] == []
+    assert "no longer a problem: spool_full" in agent.log

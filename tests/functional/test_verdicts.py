@@ -59,6 +59,9 @@ def test_a_cast_that_always_fails_is_dead_with_its_reason(rig: Rig, server_kind:
     assert len(rig.ledger.tries()) == 3
     status = agent.status()
     assert (status["dead"], status["failures"], status["completed"]) == (1, 3, 0)
+    # failures within a second share a line, but the end of the promise has its own
+    assert f"cast {cast['id']} of bad: attempt 3" in agent.log
+    assert "; dead" in agent.log
 
 
 def test_a_dead_cast_is_kept_over_a_restart_and_not_tried_again(rig: Rig) -> None:
