@@ -44,7 +44,11 @@ def take(environ: MutableMapping[str, str], pid: int, first: int = FIRST) -> dic
 
 
 def _path_of(sock: socket.socket) -> Path | None:
-    if sock.family != socket.AF_UNIX or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if (
+        sock.family != socket.AF_UNIX
+        or sock.type != socket.SOCK_STREAM
+        or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ):
         return None
     name = sock.getsockname()
     return Path(name) if isinstance(name, str) and name.startswith("/") else None

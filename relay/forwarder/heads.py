@@ -102,6 +102,12 @@ class Heads:
             if not track.taking:
                 self.buffered -= track.forget()
 
+    def forget_workers(self, lane: Lane, now: float) -> None:
+        """What was known of a lane's workers holds no longer: a verdict came, or there is nothing to be sent."""
+        was_parked, lane.workers = lane.parked, None
+        if was_parked:
+            self.unpark(lane, now)
+
     def unpark(self, lane: Lane, now: float) -> None:
         """It can be sent again."""
         for track in lane.tracks:

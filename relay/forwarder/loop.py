@@ -325,7 +325,6 @@ class Forwarder:
             self._schedule.completed(lane, casts, size, now)
             lane.troubles = 0
             lane.last_error = ""
-            lane.workers = None
             self._after(lane, now)
         if not self._completed_here:
             self._conditions[link.server].proved()
@@ -333,7 +332,9 @@ class Forwarder:
         return done
 
     def _after(self, lane: Lane, now: float) -> None:
-        """A lane has room again."""
+        """A lane had a verdict, and has room again."""
+        if lane.workers is not None:
+            self._heads.forget_workers(lane, now)
         if not lane.window.casts:
             self._flying.discard(lane)
         self._schedule.enter(lane, now)

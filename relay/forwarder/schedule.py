@@ -31,6 +31,7 @@ class Schedule:
         """Have this lane take turns, if it has something to send and room of its own."""
         if lane.queued or lane.parked or now < lane.not_before:
             return
+        lane.window.lapse(now)
         if lane.waiting and lane.window.room(self.limits):
             lane.queued = True
             self._ring_of(lane).append(lane)
@@ -44,6 +45,9 @@ class Schedule:
                 if lane.parked:
                     ring.popleft()
                     lane.queued = False
+                    continue
+                if lane.window.lapse(now):
+                    self._others.append(ring.popleft())
                     continue
                 room = min(self.window.room(lane.window, self.limits), lane.window.room(self.limits), QUANTUM)
                 if room <= 0 and (lane.window.room(self.limits) and not (lane.window.casts and ring is self._others)):
@@ -91,10 +95,11 @@ class Schedule:
         window.failed(size, now)
         self._moved(lane, was_moving)
 
-    def staffed(self, lane: Lane) -> None:
+    def staffed(self, lane: Lane, now: float) -> None:
         """The upstream has workers for a lane: it is taken to move until it stalls."""
         was_moving = lane.window.moving
         lane.window.proven = True
+        lane.window.heard_at = now
         self._moved(lane, was_moving)
 
     def check(self, lane: Lane, now: float) -> bool:
@@ -114,10 +119,14 @@ class Schedule:
             (self._moving if was_moving else self._others).remove(lane)
             self._ring_of(lane).append(lane)
 
-    def clear(self) -> None:
-        """The link is gone: nobody is in flight, nobody's turn."""
+    def empty(self) -> None:
+        """Nobody's turn: every lane is to enter anew."""
         for lane in (*self._moving, *self._others):
             lane.queued = False
         self._moving.clear()
         self._others.clear()
+
+    def clear(self) -> None:
+        """The link is gone: nobody is in flight, nobody's turn."""
+        self.empty()
         self.window.reset()

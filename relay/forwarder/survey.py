@@ -87,9 +87,10 @@ class Survey:
     def _learn(self, workers: Mapping[bytes, int], now: float) -> bool:
         """Take the census to heart; True when a lane was parked by it, or is no longer."""
         changed = False
+        self._schedule.empty()
         for lane in self._heads.lanes.values():
             if not concerns(lane):
-                lane.workers = None
+                self._heads.forget_workers(lane, now)
                 continue
             was_parked, lane.workers = lane.parked, workers.get(lane.function, 0)
             changed = changed or was_parked != lane.parked
@@ -97,11 +98,11 @@ class Survey:
                 self._heads.park(lane)
                 continue
             if not lane.window.stalled:
-                self._schedule.staffed(lane)
+                self._schedule.staffed(lane, now)
             self._heads.unpark(lane, now)
         return changed
 
 
 def concerns(lane: Lane) -> bool:
-    """True for a lane that does not move and has casts to be sent, or at the upstream."""
-    return not lane.window.moving and lane.pending
+    """True for a lane that does not move, or is parked, and has casts to be sent, or at the upstream."""
+    return (lane.parked or not lane.window.moving) and lane.pending

@@ -87,6 +87,14 @@ class FunctionWindow:
         self.heard_at = now
         self.stalled = False
 
+    def lapse(self, now: float) -> bool:
+        """Notice that it was idle for too long to be taken to move still; True when it just was."""
+        if self.proven and not self.casts and now - self.heard_at >= STALL_S:
+            self.proven = False
+            self.limit = START
+            return True
+        return False
+
     def check(self, now: float) -> bool:
         """Notice that it has stalled; True when it just did."""
         if self.casts and not self.stalled and now - self.heard_at >= STALL_S:

@@ -18,6 +18,7 @@ from relay.doors import peer_uid
 from relay.intake.door import DEAF_S, PACKET_S, SMALL, Door
 from relay.intake.inquiry import Inquiry
 from relay.protocol.caller import Conversation, Later, Question, refusal
+from relay.protocol.framing import LINE
 
 #: bytes that one caller may have unanswered
 UNANSWERED_BYTES = 4 * 1024 * 1024
@@ -49,6 +50,8 @@ class Connection(asyncio.BufferedProtocol):
         #: bytes that the kernel has not taken yet, counted as unanswered, and what was read but not looked at
         self._unsent = 0
         self._unread = b""
+        #: what each arrival costs that the spool had not answered for when the caller went away
+        self._waiting: dict[Arrival, int] = {}
         #: when the half packet began (None: there is none), the room reserved for it, and whether it waits for room
         self._began_at: float | None = None
         self._reserved = 0
@@ -110,8 +113,10 @@ class Connection(asyncio.BufferedProtocol):
         """The caller is gone; its casts are not."""
         self._gone = True
         self._door.left(self)
+        # casts that wait for the writer are memory still: they are counted until they are settled
+        self._waiting = {item: cost for item, cost in self._owed if isinstance(item, Arrival) and not item.answered}
         self._owed.clear()
-        self._door.answered(self._unanswered)
+        self._door.answered(self._unanswered - sum(self._waiting.values()))
         self._unanswered = 0
         self._free_room()
 
@@ -125,7 +130,8 @@ class Connection(asyncio.BufferedProtocol):
             at += SLICE_BYTES
             if self._paused or self._gone:
                 break
-        self._unread = data[at:]
+        # what stands behind the end of a conversation is never read
+        self._unread = b"" if self._conversation.closing else data[at:]
 
     def _read(self, data: bytes) -> None:
         turn = self._conversation.feed(data)
@@ -198,6 +204,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _settled(self, arrival: Arrival) -> None:
         """The spool has answered for these casts."""
+        if self._gone:
+            self._door.answered(self._waiting.pop(arrival, 0))
         self._found()
 
     def _found(self) -> None:
@@ -210,11 +218,13 @@ class Connection(asyncio.BufferedProtocol):
     def _answer(self) -> None:
         """Write every answer that is known, up to the first that is not, while the caller reads them."""
         owed = self._owed
+        #: text answers are made once for all that stand here: each looks at every lane there is
+        said: dict[bytes, bytes | None] = {}
         while owed and self._deaf_at is None and not self._transport.is_closing():
             out: list[bytes] = []
             size = cost = 0
             while owed and size < WRITE_BYTES:
-                answer = self._answer_to(owed[0][0])
+                answer = self._answer_to(owed[0][0], said)
                 if answer is None:
                     break
                 out.append(answer)
@@ -239,11 +249,16 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._door.answered(-change)
 
-    def _answer_to(self, first: Owed) -> bytes | None:
+    def _answer_to(self, first: Owed, said: dict[bytes, bytes | None]) -> bytes | None:
         if isinstance(first, bytes):
             return first
         if isinstance(first, Inquiry):
-            return first.answer
+            if first.question.kind != LINE:
+                return first.answer
+            command = first.question.about
+            if command not in said:
+                said[command] = first.answer
+            return said[command]
         return self._door.answers.to(first.outcome) if first.answered else None
 
     # -- the flow --------------------------------------------------------------------------------------------------
@@ -254,8 +269,14 @@ class Connection(asyncio.BufferedProtocol):
         self._pause()
 
     def leave(self) -> None:
-        """Close once what is written has gone out."""
-        self._transport.close()
+        """Close once everything that is owed has gone out."""
+        self._leaving = True
+        self._unread = b""
+        self._answer()
+
+    def cut(self) -> None:
+        """Close now."""
+        self._transport.abort()
 
     def _pause(self) -> None:
         """Read no more until `go_on`; who waits for the door's budget is told when there is room."""

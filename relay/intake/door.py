@@ -50,7 +50,10 @@ class Guest(Protocol):
         """Be read no more, for good."""
 
     def leave(self) -> None:
-        """Close, once what is written has gone out."""
+        """Close, once everything that is owed has gone out."""
+
+    def cut(self) -> None:
+        """Close now."""
 
 
 class Door:
@@ -108,6 +111,8 @@ class Door:
         if self.connections:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), timeout_s)
+        for connection in list(self.connections):
+            connection.cut()
 
     def _look(self) -> None:
         self._timer = None
@@ -153,6 +158,9 @@ class Door:
     def release(self, size: int) -> None:
         """A packet is complete, or its caller is gone: who is next goes on, with its room reserved."""
         self._half -= size
+        self._advance()
+
+    def _advance(self) -> None:
         while self._line and (not self._half or self._half + self._line[0][1] <= HALF_BYTES):
             connection, wanted = self._line.popleft()
             self._half += wanted
@@ -166,4 +174,7 @@ class Door:
         """Whoever waits for room waits no longer; True when it stood in line still."""
         before = len(self._line)
         self._line = deque(one for one in self._line if one[0] is not connection)
-        return len(self._line) < before
+        stood = len(self._line) < before
+        if stood:
+            self._advance()
+        return stood

@@ -2,6 +2,7 @@
 
 from tests.rig.callers import cast_all
 from tests.rig.rig import Rig
+from tests.rig.wait import until
 from tests.rig.workers import always_fail
 
 STANDING = [b"standing-%d" % n for n in range(5)]
@@ -19,7 +20,8 @@ def test_lanes_without_workers_delay_no_other_and_move_when_workers_come(rig: Ri
     moving = [b"moving/%d" % n for n in range(EACH)]
     assert cast_all(agent.socket, b"moving", moving).acknowledged == moving
     rig.ledger.await_done(moving)
-    status = agent.status()
+    # what a worker has done is retired a moment later
+    status = until(lambda: (now := agent.status())["completed"] >= len(moving) and now, agent.status)
     assert status["ready"] + status["deferred"] + status["in_flight"] == len(STANDING) * EACH
     assert set(rig.ledger.done()) == set(moving)
 
@@ -38,7 +40,7 @@ def test_a_lane_that_always_fails_delays_no_other(rig: Rig, server_kind: str) ->
     moving = [b"moving/%d" % n for n in range(EACH)]
     cast_all(agent.socket, b"moving", moving)
     rig.ledger.await_done(moving)
-    status = agent.status()
+    status = until(lambda: (now := agent.status())["completed"] >= len(moving) and now, agent.status)
     assert status["ready"] + status["deferred"] + status["in_flight"] + status["dead"] == EACH
 
 

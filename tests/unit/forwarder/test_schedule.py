@@ -60,6 +60,7 @@ def test_ten_thousand_still_lanes_keep_nobody_from_its_window(size: int, new: bo
     else:
         prove(schedule, moves, 0.0)
         let_them_in()
+        moves.window.heard_at = STALL_S
     track_of(moves).fresh.extend([waiting(id_) for id_ in range(1, 2000)])
     schedule.enter(moves, STALL_S)
     assert sent_by(schedule.pick(STALL_S), moves) == list(range(1, 501))
