@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from relay.cast import LaneName, Taken, Waiting
 from relay.forwarder.lanes import Lane, Track
 from relay.settings import Forwarder as Limits
@@ -37,3 +40,9 @@ def lane_of(number: int, *ids: int, size: int = 1, priority: int = 1) -> Lane:
 def track_of(lane: Lane, number: int = 1, priority: int = 1) -> Track:
     """The track of a lane at that priority."""
     return lane.track(LaneName(number, lane.function, priority))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop go round until that is so; the test's own time limit ends what never is."""
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event, and must not get one for a test's sake
+        await asyncio.sleep(0)

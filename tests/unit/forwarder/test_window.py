@@ -140,3 +140,16 @@ def test_a_function_that_changes_sides_takes_its_casts_along() -> None:
     assert (upstream.moving, upstream.moving_bytes, upstream.others, upstream.others_bytes) == (0, 0, 3, 30)
     upstream.move(window, False)
     assert (upstream.others, upstream.others_bytes) == (3, 30)
+
+
+def test_idleness_ends_what_was_proven() -> None:
+    """A function that answered long ago is not taken to move: it has to find out anew, with the few of a start."""
+    window = moving()
+    window.heard_at = 10.0
+    assert not window.lapse(10.0 + STALL_S - 0.1)
+    assert window.moving
+    assert window.lapse(10.0 + STALL_S)
+    assert (window.moving, window.limit) == (False, START)
+    busy = moving(casts=1)
+    busy.heard_at = 10.0
+    assert not busy.lapse(100.0)

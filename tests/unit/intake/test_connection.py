@@ -18,6 +18,7 @@ from relay.protocol.caller import refusal
 from relay.protocol.packets import REQ, RES, Kind, encode
 from relay.settings import Spool as Limits
 from relay.spool.spool import Spool
+from tests.unit.forwarder.flying import until
 from tests.unit.spool.writing import cast
 
 GUARD_S = 60
@@ -362,5 +363,38 @@ def test_a_drain_is_told_to_callers(path: Path) -> None:
         await caller.send(submission() + submission(unique=b"u") + ECHO)
         expected = refusal("draining") + intake.created(0) + ECHOED
         assert await caller.read(len(expected)) == expected
+
+    run(path, scenario)
+
+
+def test_a_conversation_that_ends_early_in_a_long_read_is_closed(path: Path) -> None:
+    """What cannot be read, with much behind it: one answer, then the end, whatever else was sent."""
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call()
+        await caller.send(submission() + b"\0BAD" + bytes(200_000))
+        expected = intake.created(0) + refusal("bad_packet")
+        assert await caller.read(len(expected)) == expected
+        await until(lambda: not intake.door.connections)
+
+    run(path, scenario)
+
+
+def test_at_a_stop_everybody_gets_what_is_owed(path: Path) -> None:
+    """A caller that is behind with reading still gets an answer for each cast that was read from it."""
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call()
+        sending = asyncio.create_task(caller.send(submission() * 40_000))
+        await until(lambda: any(connection._paused for connection in intake.door.connections))
+        intake.door.hush()
+        await idle()
+        sending.cancel()
+        leaving = asyncio.create_task(intake.door.leave(GUARD_S))
+        committed = intake.spool._next_id - intake.first
+        assert committed
+        for number in range(committed):
+            assert await caller.read(len(intake.created(number))) == intake.created(number)
+        await leaving
 
     run(path, scenario)
