@@ -89,7 +89,10 @@ class Stream:
         rest = memoryview(data)
         timeout = self.socket.gettimeout()
         poll = select.poll()
-        poll.register(self.socket, select.POLLIN | select.POLLOUT)
+        try:
+            poll.register(self.socket, select.POLLIN | select.POLLOUT)
+        except ValueError:
+            raise Closed("closed from another thread") from None
         while rest:
             ready = poll.poll(None if timeout is None else timeout * 1000)
             if not ready:
