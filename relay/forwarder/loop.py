@@ -10,8 +10,8 @@ Promises: no cast is retired but on the server's WORK_COMPLETE behind a clean ba
 the windows; casts in memory stay within BUFFER_BYTES and one cast a lane; with VERDICTS_LIMIT verdicts not stored, or
 the disk failing, nothing is sent.
 
-Never does: speak SQL, know a caller, or wait.  Everything runs in the event loop's thread, in `offer` (fresh casts),
-`told` and `lost` (the link), `_took` (the spool) and `_tick`; each ends in `_pump`.
+Never does: speak SQL, know a caller, or wait.  Everything runs in the event loop's thread: `committed` (fresh casts),
+`opened`, `told` and `lost` (the link), what `heads` and `survey` wake, and `_tick`, which finds what the others left.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Where workers are: the census of the upstream in use, and what follows for the lanes.
 
-A lane for which the upstream has no worker is parked: nothing is sent, and its casts leave memory for the disk.  One
-for which it has workers is taken to move.  Nothing is known of lanes that came since the last census, nor at a server
-without a usable `status`; they find out by a few casts of their own (see `window`).
+A lane for which the upstream has no worker is parked: nothing is sent, and its new casts leave memory for the disk. 
+One for which it has workers is taken to move.  Nothing is known of lanes that came since the last census, nor at a
+server without a usable `status`; they find out by a few casts of their own (see `window`).
 
-A link is surveyed once before anything is sent, so that after a reconnect lanes without workers do not take what others
-need; then again while there are lanes that do not move, first after WAIT_S, less and less often, at most every MOST_S
-(half of it to all of it, by chance, for the sake of servers with many hosts).  A parked lane learns of a new worker in
-that time.  Whatever goes wrong with a census leaves things as they are, and delays sending by census.TIMEOUT_S at most.
+A link is surveyed once before anything is sent, so that after a reconnect lanes without workers do not take what
+others need; then again while there are lanes that do not move, first after WAIT_S, less and less often, at most every
+MOST_S (half of it to all of it, by chance, for the sake of servers with many hosts).  A parked lane learns of a new
+worker in that time.  Whatever goes wrong with a census leaves things as they are, and delays sending by
+census.TIMEOUT_S at most.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ DUE_SLICE = 1000
 
 
 class Spool:
-    """An open spool; `open` makes one."""
+    """An open spool: making one opens it, `finish` and `close` end it."""
 
     def __init__(self, limits: Limits, clock: Clock, lock_wait_s: float = LOCK_WAIT_S) -> None:
         """Open the spool (may block: on the lock up to `lock_wait_s`); `start` begins to write."""
