@@ -1,6 +1,6 @@
 """Where workers are: the census of the upstream in use, and what follows for the lanes.
 
-A lane for which the upstream has no worker is parked: nothing is sent, and its new casts leave memory for the disk. 
+A lane for which the upstream has no worker is parked: nothing is sent, and its new casts leave memory for the disk.
 One for which it has workers is taken to move.  Nothing is known of lanes that came since the last census, nor at a
 server without a usable `status`; they find out by a few casts of their own (see `window`).
 
