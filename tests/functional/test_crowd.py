@@ -69,8 +69,12 @@ def p99(caller: Stream) -> float:
 
 
 def push(callers: list[Stream], data: bytes) -> list[int]:
-    """Have each caller send data, and read nothing, for as long as anybody is read from; what each got rid of."""
+    """Have each caller send data, and read nothing, for as long as anybody is read from; what each got rid of.
+
+    A caller that the agent has cut off meanwhile, because others needed the memory, sends no more.
+    """
     rest = {caller.socket.fileno(): (caller, memoryview(data)) for caller in callers}
+    ended: dict[int, int] = {}
     poll = select.poll()
     for caller in callers:
         caller.socket.setblocking(False)
@@ -78,13 +82,20 @@ def push(callers: list[Stream], data: bytes) -> list[int]:
     while rest and (ready := poll.poll(SETTLED_S * 1000)):
         for number, _ in ready:
             caller, left = rest[number]
-            with contextlib.suppress(BlockingIOError):
+            cut_off = False
+            try:
                 left = left[caller.socket.send(left[: 64 * 1024]) :]
+            except BlockingIOError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                cut_off = True
             rest[number] = (caller, left)
-            if not left:
+            if cut_off or not left:
                 poll.unregister(number)
+                ended[number] = len(left)
                 del rest[number]
-    sent = [len(data) - len(rest.get(caller.socket.fileno(), (None, b""))[1]) for caller in callers]
+    unsent = ended | {number: len(left) for number, (_, left) in rest.items()}
+    sent = [len(data) - unsent[caller.socket.fileno()] for caller in callers]
     for caller in callers:
         caller.socket.settimeout(30)
     return sent
