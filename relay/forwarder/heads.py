@@ -4,8 +4,8 @@ A cast comes into memory fresh from its COMMIT, by a take in the order of ids, o
 due.  What waits here stays within BUFFER_BYTES and one cast a lane; at most TAKES takes are out at a time, each of
 TAKE_BYTES and one cast at most.  A take that the disk failed is tried again a second later.
 
-Never sends anything, and never decides what is next: it enters lanes into the schedule, and calls `wake` when casts
-have come.  Runs in the event loop's thread.
+Never sends anything, and never decides what is next or where it goes: it tells `joined` of a lane that is new, calls
+`enter` for one that has got casts to send, and `wake` when a take has come.  Runs in the event loop's thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from itertools import accumulate
 from relay.cast import LaneName, Waiting
 from relay.clock import Clock
 from relay.forwarder.lanes import OVERHEAD, Flight, Lane, Track
-from relay.forwarder.schedule import Schedule
 from relay.spool.changes import Took
 from relay.spool.spool import Spool
 
@@ -37,12 +36,19 @@ class Heads:
     """The lanes of a spool, with their heads in memory."""
 
     def __init__(
-        self, spool: Spool, schedule: Schedule, clock: Clock, farthest_s: float, wake: Callable[[], None]
+        self,
+        spool: Spool,
+        clock: Clock,
+        farthest_s: float,
+        joined: Callable[[Lane], None],
+        enter: Callable[[Lane, float], None],
+        wake: Callable[[], None],
     ) -> None:
         """`farthest_s` is the longest backoff: a cast due later than that was stored before the clock went back."""
         self._spool = spool
-        self._schedule = schedule
         self._clock = clock
+        self._joined = joined
+        self._enter_lane = enter
         self._farthest_s = farthest_s
         self._wake = wake
         self.lanes: dict[bytes, Lane] = {}
@@ -102,21 +108,14 @@ class Heads:
             if not track.taking:
                 self.buffered -= track.forget()
 
-    def forget_workers(self, lane: Lane, now: float) -> None:
-        """What was known of a lane's workers holds no longer: a verdict came, or there is nothing to be sent."""
-        was_parked, lane.workers = lane.parked, None
-        if was_parked:
-            self.unpark(lane, now)
-
-    def unpark(self, lane: Lane, now: float) -> None:
-        """It can be sent again."""
+    def unpark(self, lane: Lane) -> None:
+        """It can be sent again: read on."""
         for track in lane.tracks:
             self.want(track)
-        self._schedule.enter(lane, now)
 
     def refill(self, track: Track) -> None:
         """Read on for a track that runs low."""
-        if track.waiting * 2 < track.lane.window.limit:
+        if track.waiting * 2 < track.lane.limit:
             self.want(track)
 
     def track(self, name: LaneName) -> Track:
@@ -126,20 +125,21 @@ class Heads:
             lane = self.lanes.get(name.function)
             if lane is None:
                 lane = self.lanes[name.function] = Lane(name.function)
+                self._joined(lane)
             track = self._tracks[name.number] = lane.track(name)
         return track
 
     def offer(self, track: Track, fresh: list[Waiting], now: float) -> None:
         """Casts fresh from a COMMIT: keep what there is room for."""
         room = self._room(track.lane)
-        if track.lane.window.moving:
+        if track.lane.moving:
             # what is fresh need not be read back: as much as half the memory for all lanes holds
             sizes = accumulate([OVERHEAD + len(cast[2]) for cast in fresh])
             room = max(room, bisect_right(list(sizes), BUFFER_BYTES // 2 - self.buffered))
         kept = track.offer(fresh, room)
         if kept:
             self.buffered += OVERHEAD * kept + sum([len(cast[2]) for cast in fresh[:kept]])
-            self._schedule.enter(track.lane, now)
+            self._enter_lane(track.lane, now)
         elif not track.waiting:
             self.want(track)
 
@@ -149,10 +149,9 @@ class Heads:
             return 0
         if self.buffered >= BUFFER_BYTES:
             return 0 if lane.waiting else 1
-        window = lane.window
-        if window.moving:
-            return max(0, 2 * window.limit - lane.waiting)
-        return max(0, window.limit - window.casts - lane.waiting)
+        if lane.moving:
+            return max(0, 2 * lane.limit - lane.waiting)
+        return max(0, lane.limit - sum([share.window.casts for share in lane.routes]) - lane.waiting)
 
     def want(self, track: Track) -> None:
         """Have a track read more from disk, when it is its turn."""
@@ -213,7 +212,7 @@ class Heads:
 
     def _enter(self, track: Track, took: Took) -> None:
         self.buffered += sum([OVERHEAD + len(taken.cast[2]) for taken in took.casts])
-        self._schedule.enter(track.lane, self._clock.monotonic())
+        self._enter_lane(track.lane, self._clock.monotonic())
         if not took.failed:
             self.refill(track)
         self._wake()

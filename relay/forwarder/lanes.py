@@ -11,9 +11,13 @@ Tracks are the lane's priorities, each with a number in the spool; the higher pr
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from relay.cast import LaneName, Taken, Waiting
-from relay.forwarder.window import FunctionWindow
+from relay.forwarder.window import START, FunctionWindow
+
+if TYPE_CHECKING:
+    from relay.forwarder.schedule import Schedule
 
 #: what a cast in memory costs beside its payload, in bytes, when memory is counted
 OVERHEAD = 512
@@ -145,35 +149,60 @@ class Track:
         return taken.cast, self, taken.attempts, taken.failures, taken.deferred
 
 
+class Share:
+    """What a lane has of one upstream: its window, its workers, and its place in the schedule there."""
+
+    __slots__ = ("lane", "not_before", "queued", "routed", "schedule", "troubles", "window", "workers")
+
+    def __init__(self, lane: Lane, schedule: Schedule) -> None:
+        self.lane = lane
+        self.schedule = schedule
+        self.window = FunctionWindow()
+        #: True while it stands in the schedule
+        self.queued = False
+        #: True while casts of the lane may be sent to this upstream
+        self.routed = False
+        self.reset()
+
+    def reset(self) -> None:
+        """The link is gone, and what was known with it."""
+        self.window.reset()
+        #: how many workers the upstream said it has, None where it was not asked
+        self.workers: int | None = None
+        #: troubles of the server with this function in a row, and until when it is left alone (monotonic seconds)
+        self.troubles = 0
+        self.not_before = 0.0
+
+    @property
+    def parked(self) -> bool:
+        """True while the upstream says that nobody works on this function: nothing is sent there."""
+        return self.workers == 0
+
+
 class Lane:
-    """One function: its tracks by priority, its window, and what went wrong last."""
+    """One function: its tracks by priority, its shares of the upstreams, and what went wrong last."""
 
     __slots__ = (
         "deaths_logged",
         "function",
         "last_error",
         "log_at",
-        "not_before",
-        "queued",
+        "parked",
+        "routes",
+        "shares",
         "tracks",
-        "troubles",
         "unlogged",
-        "window",
-        "workers",
     )
 
     def __init__(self, function: bytes) -> None:
         self.function = function
         self.tracks: list[Track] = []
-        self.window = FunctionWindow()
-        #: True while it stands in the schedule
-        self.queued = False
-        #: troubles of the server with this function in a row, and until when it is left alone (monotonic seconds)
-        self.troubles = 0
-        self.not_before = 0.0
+        #: one for each upstream that it has had to do with, and those of them to which its casts go now
+        self.shares: list[Share] = []
+        self.routes: list[Share] = []
+        #: True while no upstream that may be used has workers for it: nothing is sent
+        self.parked = False
         self.last_error = ""
-        #: how many workers the upstream in use said it has, None where it was not asked
-        self.workers: int | None = None
         #: when a failure was last logged, and how many were not since
         self.log_at = 0.0
         self.unlogged = 0
@@ -190,14 +219,30 @@ class Lane:
         return made
 
     @property
-    def parked(self) -> bool:
-        """True while the upstream in use says that nobody works on this function: nothing is sent there."""
-        return self.workers == 0
+    def in_flight(self) -> int:
+        """Casts at any upstream."""
+        return sum([share.window.casts for share in self.shares])
+
+    @property
+    def moving(self) -> bool:
+        """True while it completes casts where they are sent to."""
+        return any(share.window.moving for share in self.routes)
+
+    @property
+    def limit(self) -> int:
+        """Casts that its windows would let out now, as far as it alone is asked."""
+        return sum([share.window.limit for share in self.routes]) or START
+
+    @property
+    def workers(self) -> int | None:
+        """How many workers the upstreams said they have for it, None where none was asked."""
+        known = [share.workers for share in self.shares if share.workers is not None]
+        return sum(known) if known else None
 
     @property
     def pending(self) -> bool:
         """True while it has casts in flight, in memory, or on disk for the taking."""
-        return bool(self.window.casts) or any(
+        return bool(self.in_flight) or any(
             track.waiting or track.more or track.due_more or track.taking for track in self.tracks
         )
 

@@ -1,16 +1,17 @@
-"""Whose turn it is: lanes take turns, and a lane that cannot move is not looked at.
+"""Whose turn it is at one upstream: lanes take turns, and a lane that cannot move is not looked at.
 
 Two rings, because there are two windows: moving lanes share the upstream's, the others an allowance of their own.  A
-lane stands in a ring only while it has casts in memory and room in its own window; when a ring's window is full nothing
-in it is touched, so ten thousand lanes that stand still cost nothing to those that move.  Each turn is QUANTUM casts at
-most.  Pure; `now` is an argument.
+lane's share stands in a ring only while the lane has casts in memory, sends them here, and has room in its own window;
+when a ring's window is full nothing in it is touched, so ten thousand lanes that stand still cost nothing to those that
+move.  Each turn is QUANTUM casts at most.  A lane whose function the server has trouble with rests for a while, here
+only.  Pure; `now` is an argument.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from relay.forwarder.lanes import Flight, Lane
+from relay.forwarder.lanes import Flight, Lane, Share
 from relay.forwarder.window import UpstreamWindow
 from relay.settings import Forwarder as Limits
 
@@ -24,50 +25,64 @@ class Schedule:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.window = UpstreamWindow()
-        self._moving: deque[Lane] = deque()
-        self._others: deque[Lane] = deque()
+        self.shares: dict[Lane, Share] = {}
+        self._moving: deque[Share] = deque()
+        self._others: deque[Share] = deque()
+        #: those with casts in flight here, and those that rest
+        self._flying: set[Share] = set()
+        self._resting: set[Share] = set()
 
-    def enter(self, lane: Lane, now: float) -> None:
-        """Have this lane take turns, if it has something to send and room of its own."""
-        if lane.queued or lane.parked or now < lane.not_before:
+    def share(self, lane: Lane) -> Share:
+        """What the lane has of this upstream, made when it is new."""
+        share = self.shares.get(lane)
+        if share is None:
+            share = self.shares[lane] = Share(lane, self)
+            lane.shares.append(share)
+        return share
+
+    def enter(self, share: Share, now: float) -> None:
+        """Have this lane take turns, if it has something to send here and room of its own."""
+        if share.queued or not share.routed or share.parked or now < share.not_before:
             return
-        lane.window.lapse(now)
-        if lane.waiting and lane.window.room(self.limits):
-            lane.queued = True
-            self._ring_of(lane).append(lane)
+        share.window.lapse(now)
+        if share.lane.waiting and share.window.room(self.limits):
+            share.queued = True
+            self._ring_of(share).append(share)
 
-    def pick(self, now: float) -> list[Flight]:
-        """The casts to be sent now, counted into the windows; empty when nothing may go."""
+    def pick(self, now: float, most: int = 1 << 30) -> list[Flight]:
+        """The casts to be sent now, `most` at most, counted into the windows; empty when nothing may go."""
         out: list[Flight] = []
         for ring in (self._moving, self._others):
-            while ring:
-                lane = ring[0]
-                if lane.parked:
+            while ring and len(out) < most:
+                share = ring[0]
+                if share.parked or not share.routed:
                     ring.popleft()
-                    lane.queued = False
+                    share.queued = False
                     continue
-                if lane.window.lapse(now):
+                if share.window.lapse(now):
                     self._others.append(ring.popleft())
                     continue
-                room = min(self.window.room(lane.window, self.limits), lane.window.room(self.limits), QUANTUM)
-                if room <= 0 and (lane.window.room(self.limits) and not (lane.window.casts and ring is self._others)):
+                room = min(self.window.room(share.window, self.limits), share.window.room(self.limits), QUANTUM)
+                if room <= 0 and (share.window.room(self.limits) and not (share.window.casts and ring is self._others)):
                     break  # the upstream's window is full for every lane of this ring
                 ring.popleft()
-                lane.queued = False
+                share.queued = False
                 # without room it has casts in flight, and enters again with a verdict of theirs
-                if room > 0 and now >= lane.not_before:
-                    out += self._send(lane, room, now)
-                    self.enter(lane, now)
+                if room > 0 and now >= share.not_before:
+                    out += self._send(share, min(room, most - len(out)), now)
+                    self.enter(share, now)
         return out
 
-    def _ring_of(self, lane: Lane) -> deque[Lane]:
-        return self._moving if lane.window.moving else self._others
+    def _ring_of(self, share: Share) -> deque[Share]:
+        return self._moving if share.window.moving else self._others
 
-    def _send(self, lane: Lane, room: int, now: float) -> list[Flight]:
+    def _send(self, share: Share, room: int, now: float) -> list[Flight]:
         """Pull casts and count them in.  The bytes may be overshot by one cast, so that every cast fits."""
-        flights = lane.pull(room)
-        left = lane.window.most_bytes(self.limits) - lane.window.bytes
-        size, limit = 0, min(left, self.window.bytes_left(lane.window, self.limits))
+        flights = share.lane.pull(room)
+        if not flights:
+            return flights
+        left = share.window.most_bytes(self.limits) - share.window.bytes
+        size, limit = 0, min(left, self.window.bytes_left(share.window, self.limits))
         for number, flight in enumerate(flights):
             if number and size >= limit:
                 for back in reversed(flights[number:]):
@@ -75,58 +90,89 @@ class Schedule:
                 del flights[number:]
                 break
             size += flight.size
-        lane.window.sent(len(flights), size, now)
-        self.window.add(lane.window.moving, len(flights), size)
+        share.window.sent(len(flights), size, now)
+        self.window.add(share.window.moving, len(flights), size)
+        self._flying.add(share)
         return flights
 
-    def completed(self, lane: Lane, casts: int, size: int, now: float) -> None:
+    def completed(self, share: Share, casts: int, size: int, now: float) -> None:
         """So many of a lane's casts are done."""
-        window = lane.window
+        window = share.window
         was_moving = window.moving
         self.window.add(was_moving, -casts, -size)
         window.completed(casts, size, now, self.limits)
-        self._moved(lane, was_moving)
+        share.troubles = 0
+        self._moved(share, was_moving)
 
-    def failed(self, lane: Lane, size: int, now: float) -> None:
+    def failed(self, share: Share, size: int, now: float) -> None:
         """One of a lane's casts came back, not done."""
-        window = lane.window
+        window = share.window
         was_moving = window.moving
         self.window.add(was_moving, -1, -size)
         window.failed(size, now)
-        self._moved(lane, was_moving)
+        self._moved(share, was_moving)
 
-    def staffed(self, lane: Lane, now: float) -> None:
+    def staffed(self, share: Share, now: float) -> None:
         """The upstream has workers for a lane: it is taken to move until it stalls."""
-        was_moving = lane.window.moving
-        lane.window.proven = True
-        lane.window.heard_at = now
-        self._moved(lane, was_moving)
+        was_moving = share.window.moving
+        share.window.proven = True
+        share.window.heard_at = now
+        self._moved(share, was_moving)
 
-    def check(self, lane: Lane, now: float) -> bool:
+    def check(self, share: Share, now: float) -> bool:
         """Notice that a lane has stalled; True when it just did."""
-        was_moving = lane.window.moving
-        if lane.window.check(now):
-            self._moved(lane, was_moving)
+        was_moving = share.window.moving
+        if share.window.check(now):
+            self._moved(share, was_moving)
             return True
         return False
 
-    def _moved(self, lane: Lane, was_moving: bool) -> None:
+    def rest(self, share: Share, until: float) -> None:
+        """Leave a lane alone here for a while."""
+        share.not_before = until
+        self._resting.add(share)
+
+    def tick(self, now: float) -> None:
+        """Notice which lanes have stalled, and which have rested enough."""
+        landed = []
+        for share in self._flying:
+            if share.window.casts:
+                self.check(share, now)
+            else:
+                landed.append(share)
+        self._flying.difference_update(landed)
+        for share in [share for share in self._resting if now >= share.not_before]:
+            self._resting.discard(share)
+            self.enter(share, now)
+
+    def _moved(self, share: Share, was_moving: bool) -> None:
         """A lane may have changed its class: what it has in flight, and its place in a ring, go with it."""
-        if lane.window.moving == was_moving:
+        if share.window.moving == was_moving:
             return
-        self.window.move(lane.window, was_moving)
-        if lane.queued:
-            (self._moving if was_moving else self._others).remove(lane)
-            self._ring_of(lane).append(lane)
+        self.window.move(share.window, was_moving)
+        if share.queued:
+            (self._moving if was_moving else self._others).remove(share)
+            self._ring_of(share).append(share)
 
     def empty(self) -> None:
         """Nobody's turn: every lane is to enter anew."""
-        for lane in (*self._moving, *self._others):
-            lane.queued = False
+        for share in (*self._moving, *self._others):
+            share.queued = False
         self._moving.clear()
         self._others.clear()
 
     def clear(self) -> None:
-        """The link is gone: nobody is in flight, nobody's turn."""
+        """The link is gone: nobody is in flight, nobody's turn, and nothing is known of any lane."""
         self.empty()
         self.window.reset()
+        self._flying.clear()
+        self._resting.clear()
+        for share in self.shares.values():
+            share.reset()
+
+    def leave(self) -> None:
+        """The upstream is one no longer: no lane has a share of it."""
+        self.clear()
+        for lane, share in self.shares.items():
+            lane.shares.remove(share)
+        self.shares.clear()

@@ -14,7 +14,7 @@ import pytest
 
 from relay.cast import LaneName, Waiting
 from relay.clock import Clock
-from relay.forwarder import loop
+from relay.forwarder import loop, outlet
 from relay.forwarder.lanes import Flight
 from relay.forwarder.window import START
 from relay.protocol.packets import Kind
@@ -65,7 +65,7 @@ class FakeSpool:
 class FakeLink:
     """A link that opens, answers and breaks when a test says so."""
 
-    def __init__(self, server: Server, settings: Upstream, listener: loop.Forwarder) -> None:
+    def __init__(self, server: Server, settings: Upstream, listener: outlet.Outlet) -> None:
         self.server = server
         self.listener = listener
         self.is_open = False
@@ -104,14 +104,14 @@ class Bench:
         self.spool = FakeSpool()
         self.links: list[FakeLink] = []
 
-        def link(server: Server, settings: Upstream, listener: loop.Forwarder) -> FakeLink:
+        def link(server: Server, settings: Upstream, listener: outlet.Outlet) -> FakeLink:
             self.links.append(FakeLink(server, settings, listener))
             return self.links[-1]
 
         async def unknown(server: Server) -> None:
             """No census: every function finds out by itself."""
 
-        monkeypatch.setattr(loop, "Link", link)
+        monkeypatch.setattr(outlet, "Link", link)
         monkeypatch.setattr(census, "ask", unknown)
         self.forwarder = loop.Forwarder(
             replace(LIMITS, **limits),
@@ -130,7 +130,7 @@ class Bench:
     async def open(self) -> FakeLink:
         """The newest link opens, and is surveyed."""
         self.link.is_open = True
-        self.forwarder.opened(self.link)  # type: ignore[arg-type]
+        self.link.listener.opened(self.link)  # type: ignore[arg-type]
         for _ in range(5):
             await asyncio.sleep(0)
         return self.link
@@ -149,7 +149,7 @@ class Bench:
         news = News([by_id[id_] for id_ in done], [(by_id[id_], kind, text) for id_, kind, text in troubles])
         gone = {*news.done, *(flight for flight, _, _ in news.troubles)}
         self.link.flying = [flight for flight in self.link.flying if flight not in gone]
-        self.forwarder.told(self.link, news)  # type: ignore[arg-type]
+        self.link.listener.told(self.link, news)  # type: ignore[arg-type]
 
     def stored(self) -> None:
         """A COMMIT with every verdict handed in so far."""

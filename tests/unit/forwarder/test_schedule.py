@@ -23,15 +23,23 @@ def sent_by(flights: list[Flight], lane: Lane) -> list[int]:
     return [flight.cast[0] for flight in flights if flight.track.lane is lane]
 
 
+def enter(schedule: Schedule, lane: Lane, now: float) -> None:
+    """Have a lane send here, and take turns."""
+    share = schedule.share(lane)
+    share.routed = True
+    schedule.enter(share, now)
+
+
 def prove(schedule: Schedule, lane: Lane, now: float) -> None:
     """Have a lane show that it moves: its casts go out and come back until its window is whole."""
-    while not (lane.window.moving and lane.window.limit >= schedule.limits.function_window):
+    window = schedule.share(lane).window
+    while not (window.moving and window.limit >= schedule.limits.function_window):
         track_of(lane).fresh.extend([waiting(id_) for id_ in range(1, 1 + QUANTUM)])
-        schedule.enter(lane, now)
+        enter(schedule, lane, now)
         flights = schedule.pick(now)
         mine = sent_by(flights, lane)
         assert mine
-        schedule.completed(lane, len(mine), len(mine), now)
+        schedule.completed(schedule.share(lane), len(mine), len(mine), now)
         track_of(lane).fresh.clear()
         track_of(lane).again.clear()
 
@@ -47,11 +55,11 @@ def test_ten_thousand_still_lanes_keep_nobody_from_its_window(size: int, new: bo
     def let_them_in() -> None:
         for number, lane in enumerate(still):
             track_of(lane, number).fresh.extend([(number, None, payload)] * 3)
-            schedule.enter(lane, 0.0)
+            enter(schedule, lane, 0.0)
         schedule.pick(0.0)
         for lane in still:
-            schedule.check(lane, STALL_S)
-            schedule.enter(lane, STALL_S)
+            schedule.check(schedule.share(lane), STALL_S)
+            enter(schedule, lane, STALL_S)
         schedule.pick(STALL_S)
 
     if new:
@@ -60,9 +68,9 @@ def test_ten_thousand_still_lanes_keep_nobody_from_its_window(size: int, new: bo
     else:
         prove(schedule, moves, 0.0)
         let_them_in()
-        moves.window.heard_at = STALL_S
+        schedule.share(moves).window.heard_at = STALL_S
     track_of(moves).fresh.extend([waiting(id_) for id_ in range(1, 2000)])
-    schedule.enter(moves, STALL_S)
+    enter(schedule, moves, STALL_S)
     assert sent_by(schedule.pick(STALL_S), moves) == list(range(1, 501))
 
 
@@ -70,10 +78,10 @@ def test_a_new_lane_gets_its_try_among_many_that_stand_still() -> None:
     """With the allowance of the others used up by large casts, a lane that just came sends its first one."""
     schedule = Schedule(ROOMY)
     for number in range(10):
-        schedule.enter(lane_of(number, *range(8), size=8 * MIB), 0.0)
+        enter(schedule, lane_of(number, *range(8), size=8 * MIB), 0.0)
     schedule.pick(0.0)
     live = lane_of(100, 1, 2, 3)
-    schedule.enter(live, 1.0)
+    enter(schedule, live, 1.0)
     assert sent_by(schedule.pick(1.0), live)
 
 
@@ -84,10 +92,10 @@ def test_one_cast_always_fits(moving: bool) -> None:
     if moving:
         prove(schedule, lane, 0.0)
     track_of(lane).fresh.extend([waiting(1, 10 * LIMITS.window_bytes), waiting(2), waiting(3)])
-    schedule.enter(lane, 0.0)
+    enter(schedule, lane, 0.0)
     flights = schedule.pick(0.0)
     assert sent_by(flights, lane)[0] == 1
-    assert lane.window.bytes >= 10 * LIMITS.window_bytes
+    assert schedule.share(lane).window.bytes >= 10 * LIMITS.window_bytes
     assert len(flights) == 1 or not moving
 
 
@@ -97,12 +105,12 @@ def test_bytes_end_a_turn_and_the_order_holds() -> None:
     lane = lane_of(1, *range(1, 9), size=START_BYTES // 2)
     out: list[int] = []
     for _ in range(8):
-        schedule.enter(lane, 0.0)
+        enter(schedule, lane, 0.0)
         flights = schedule.pick(0.0)
         assert sum(flight.size for flight in flights[:-1]) < ROOMY.function_window_bytes
         out += [flight.cast[0] for flight in flights]
         for flight in flights:
-            schedule.completed(lane, 1, flight.size, 0.0)
+            schedule.completed(schedule.share(lane), 1, flight.size, 0.0)
     assert out == list(range(1, 9))
 
 
@@ -111,12 +119,12 @@ def test_a_lane_that_stalls_leaves_the_window_of_the_moving() -> None:
     schedule, lane = Schedule(LIMITS), lane_of(1)
     prove(schedule, lane, 0.0)
     track_of(lane).fresh.extend([waiting(id_) for id_ in range(10)])
-    schedule.enter(lane, 0.0)
+    enter(schedule, lane, 0.0)
     schedule.pick(0.0)
     assert schedule.window.moving == 10
-    assert schedule.check(lane, STALL_S)
+    assert schedule.check(schedule.share(lane), STALL_S)
     assert (schedule.window.moving, schedule.window.others) == (0, 10)
-    schedule.completed(lane, 1, 1, STALL_S)
+    schedule.completed(schedule.share(lane), 1, 1, STALL_S)
     assert (schedule.window.moving, schedule.window.others) == (9, 0)
 
 
@@ -128,7 +136,7 @@ def test_lanes_take_turns() -> None:
         prove(schedule, lane, 0.0)
     for lane in lanes:
         track_of(lane, lanes.index(lane) + 1).fresh.extend([waiting(id_) for id_ in range(1000)])
-        schedule.enter(lane, 0.0)
+        enter(schedule, lane, 0.0)
     flights = schedule.pick(0.0)
     assert [len(sent_by(flights, lane)) for lane in lanes] == [QUANTUM, QUANTUM]
 
@@ -137,7 +145,7 @@ def test_new_and_due_take_turns() -> None:
     """Within one lane's turn the old backlog and fresh casts alternate."""
     schedule, lane = Schedule(LIMITS), lane_of(1, *range(100, 110))
     track_of(lane).due.extend([due(id_) for id_ in range(10)])
-    schedule.enter(lane, 0.0)
+    enter(schedule, lane, 0.0)
     flights = schedule.pick(0.0)
     assert len(flights) == START
     assert sum(flight.deferred for flight in flights) == START // 2
@@ -147,10 +155,10 @@ def test_new_and_due_take_turns() -> None:
 def test_a_lane_that_rests_sends_nothing() -> None:
     """Before its time a lane does not take turns; from then on it does."""
     schedule, lane = Schedule(LIMITS), lane_of(1, 1, 2)
-    lane.not_before = 5.0
-    schedule.enter(lane, 4.9)
+    schedule.rest(schedule.share(lane), 5.0)
+    enter(schedule, lane, 4.9)
     assert schedule.pick(4.9) == []
-    schedule.enter(lane, 5.0)
+    schedule.tick(5.0)
     assert len(schedule.pick(5.0)) == 2
 
 
@@ -173,7 +181,7 @@ class Upstream:
         for _ in range(1 + size % 20):
             self.ids += 1
             track_of(self.lanes[lane]).fresh.append(waiting(self.ids, size * 37))
-        self.schedule.enter(self.lanes[lane], self.now)
+        enter(self.schedule, self.lanes[lane], self.now)
 
     def pick(self, lane: int, size: int) -> None:
         """Send what may go."""
@@ -191,13 +199,14 @@ class Upstream:
     def end(self, lane: int, size: int, *, done: bool) -> None:
         """Verdicts of some casts of a lane."""
         mine = [flight for flight in self.flying if flight.track.lane is self.lanes[lane]][: 1 + size % 9]
+        share = self.schedule.share(self.lanes[lane])
         if done and mine:
-            self.schedule.completed(self.lanes[lane], len(mine), sum(flight.size for flight in mine), self.now)
+            self.schedule.completed(share, len(mine), sum(flight.size for flight in mine), self.now)
         for flight in mine:
             self.flying.remove(flight)
             if not done:
-                self.schedule.failed(self.lanes[lane], flight.size, self.now)
-        self.schedule.enter(self.lanes[lane], self.now)
+                self.schedule.failed(share, flight.size, self.now)
+        enter(self.schedule, self.lanes[lane], self.now)
 
     def complete(self, lane: int, size: int) -> None:
         """Some are done."""
@@ -211,7 +220,7 @@ class Upstream:
         """Time passes."""
         self.now += size / 100
         for one in self.lanes:
-            self.schedule.check(one, self.now)
+            self.schedule.check(self.schedule.share(one), self.now)
 
     def lose(self, lane: int, size: int) -> None:
         """The link is lost, and another one opens."""
@@ -220,17 +229,20 @@ class Upstream:
         self.flying.clear()
         self.schedule.clear()
         for one in self.lanes:
-            one.window.reset()
-            self.schedule.enter(one, self.now)
+            enter(self.schedule, one, self.now)
 
     def check(self) -> None:
         """The windows say what is in flight."""
         window = self.schedule.window
         for lane in self.lanes:
             mine = [flight.size for flight in self.flying if flight.track.lane is lane]
-            assert (lane.window.casts, lane.window.bytes) == (len(mine), sum(mine))
-        moving = [lane.window for lane in self.lanes if lane.window.moving]
-        others = [lane.window for lane in self.lanes if not lane.window.moving]
+            assert (self.schedule.share(lane).window.casts, self.schedule.share(lane).window.bytes) == (
+                len(mine),
+                sum(mine),
+            )
+        windows = [self.schedule.share(lane).window for lane in self.lanes]
+        moving = [one for one in windows if one.moving]
+        others = [one for one in windows if not one.moving]
         assert window.moving == sum(one.casts for one in moving)
         assert window.moving_bytes == sum(one.bytes for one in moving)
         assert window.others == sum(one.casts for one in others)

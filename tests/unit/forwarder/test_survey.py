@@ -1,4 +1,4 @@
-"""What a census does to lanes: parked, staffed, or left to find out; and that nothing stays parked for ever."""
+"""When a server is asked where workers are: once for a link, then as long as there is reason to."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -8,29 +8,26 @@ import pytest
 
 from relay.clock import Clock
 from relay.forwarder import survey
-from relay.forwarder.heads import Heads
-from relay.forwarder.lanes import Lane
-from relay.forwarder.schedule import Schedule
 from relay.forwarder.survey import Survey
 from relay.settings import Server
 from relay.upstream import census
-from tests.unit.forwarder.flying import LIMITS, lane_of, track_of, until
+from tests.unit.forwarder.flying import until
 
 SERVER = Server("127.0.0.1", 4730)
 
 
 class Bench:
-    """A survey with a fake census, lanes of its own, and no spool: nothing here reads from disk."""
+    """A survey with a fake census and a clock that stands still until it is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A clock that stands still until it is set."""
+        """Somebody is concerned, and nothing is changed by what is learned."""
         self.now = 100.0
-        self.said: Mapping[bytes, int] | None = {}
+        self.concerned, self.changed = True, False
+        self.said: Mapping[bytes, int] | None = {b"f": 1}
         self.asked = 0
+        self.told: list[Mapping[bytes, int] | None] = []
         clock = Clock(lambda: 0, lambda: self.now)
-        self.schedule = Schedule(LIMITS)
-        self.heads = Heads(None, self.schedule, clock, 900.0, lambda: None)  # type: ignore[arg-type]  # no spool
-        self.survey = Survey(self.heads, self.schedule, clock, Random(1), lambda: None)
+        self.survey = Survey(SERVER, clock, Random(1), lambda: self.concerned, self.learned)
 
         async def ask(_: Server) -> Mapping[bytes, int] | None:
             self.asked += 1
@@ -38,17 +35,24 @@ class Bench:
 
         monkeypatch.setattr(census, "ask", ask)
 
-    def lane(self, number: int, *ids: int) -> Lane:
-        """A lane with these casts in memory."""
-        lane = lane_of(number, *ids)
-        self.heads.lanes[lane.function] = lane
-        return lane
+    def learned(self, workers: Mapping[bytes, int] | None) -> bool:
+        """Keep what was told."""
+        self.told.append(workers)
+        return self.changed
 
-    async def take(self, said: Mapping[bytes, int] | None) -> None:
-        """A link opens, and the census says this."""
-        self.said = said
-        self.survey.open(SERVER)
+    async def open(self) -> None:
+        """A link opens, and is surveyed."""
+        self.survey.open()
         await until(lambda: self.survey.done)
+
+    async def wait(self, seconds: float) -> int:
+        """Time passes: how many times it asked meanwhile, looked at ten times a second."""
+        asked = self.asked
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            self.survey.tick(self.now)
+            await until(lambda: self.survey._task is None)
+        return self.asked - asked
 
 
 def run(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Bench], object]) -> None:
@@ -60,76 +64,70 @@ def run(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Bench], object]) ->
     asyncio.run(whole())
 
 
-def test_a_lane_without_workers_is_parked_and_its_casts_leave_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it is sent; its new casts are left to the disk, to be read again from where they began."""
+@pytest.mark.parametrize("said", [None, {}, {b"f": 1}])
+def test_a_link_is_surveyed_once_whatever_comes_of_it(
+    monkeypatch: pytest.MonkeyPatch, said: Mapping[bytes, int] | None
+) -> None:
+    """It is done with the first answer, or the lack of one; what was said is told."""
 
     async def scenario(bench: Bench) -> None:
-        lane = bench.lane(1, 5, 6, 7)
-        await bench.take({b"other": 1})
-        assert lane.parked
-        assert not lane.waiting
-        assert (track_of(lane).cursor, track_of(lane).more) == (4, True)
-        assert bench.schedule.pick(bench.now) == []
+        bench.said = said
+        assert not bench.survey.done
+        await bench.open()
+        assert (bench.asked, bench.told) == (1, [said])
 
     run(monkeypatch, scenario)
 
 
-def test_a_lane_with_workers_moves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It shares the upstream's window before its first cast has completed."""
+def test_a_link_that_is_lost_is_to_be_surveyed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked before it was lost is not waited for, and opens nothing."""
 
     async def scenario(bench: Bench) -> None:
-        lane = bench.lane(1, 5, 6, 7)
-        await bench.take({lane.function: 2})
-        assert lane.window.moving
-        assert [flight.cast[0] for flight in bench.schedule.pick(bench.now)] == [5, 6, 7]
+        await bench.open()
+        bench.survey.open()
+        bench.survey.close()
+        await asyncio.sleep(0)
+        assert not bench.survey.done
+        assert len(bench.told) == 1
 
     run(monkeypatch, scenario)
 
 
-def test_without_a_usable_census_lanes_find_out_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is parked, nothing is taken to move, and the casts go."""
+def test_it_asks_less_and_less_often_but_never_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits grow, up to MOST_S."""
 
     async def scenario(bench: Bench) -> None:
-        lane = bench.lane(1, 5, 6, 7)
-        await bench.take(None)
-        assert not lane.parked
-        assert not lane.window.moving
-        assert len(bench.schedule.pick(bench.now)) == 3
+        await bench.open()
+        first, second = await bench.wait(5), await bench.wait(30)
+        assert first > second / 6
+        for _ in range(5):
+            assert await bench.wait(survey.MOST_S + 0.2) >= 1
 
     run(monkeypatch, scenario)
 
 
-def test_what_is_parked_is_asked_about_until_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less and less often, never less than every MOST_S; a worker that comes ends it."""
+def test_what_changes_something_makes_it_ask_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a census that changed something it begins with short waits again."""
 
     async def scenario(bench: Bench) -> None:
-        lane = bench.lane(1, 5)
-        await bench.take({})
-        assert lane.parked
-        for _ in range(10):
-            asked = bench.asked
-            bench.now += survey.MOST_S
-            bench.survey.tick(bench.now)
-            await until(lambda: bench.survey._task is None)
-            assert bench.asked == asked + 1
-        bench.said = {lane.function: 1}
-        bench.now += survey.MOST_S
-        bench.survey.tick(bench.now)
-        await until(lambda: bench.survey._task is None)
-        assert not lane.parked
+        await bench.open()
+        await bench.wait(60)
+        bench.changed = True
+        while not await bench.wait(0.1):
+            pass
+        assert await bench.wait(survey.WAIT_S + 0.2) == 1
 
     run(monkeypatch, scenario)
 
 
-def test_a_verdict_ends_what_was_known_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lane that was parked while a cast of its was out moves again with that cast's verdict, done or not."""
+def test_without_concern_it_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once there is concern it asks within WAIT_S."""
 
     async def scenario(bench: Bench) -> None:
-        lane = bench.lane(1, 5)
-        await bench.take({})
-        assert lane.parked
-        bench.heads.forget_workers(lane, bench.now)
-        assert not lane.parked
-        assert track_of(lane).wanted
+        await bench.open()
+        bench.concerned = False
+        assert await bench.wait(60) == 0
+        bench.concerned = True
+        assert await bench.wait(survey.WAIT_S + 0.2) == 1
 
     run(monkeypatch, scenario)

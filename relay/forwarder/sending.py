@@ -1,0 +1,51 @@
+"""Out: casts that the schedule picked become jobs on a link, each under a wire unique that was never used before.
+
+The part of it before the last dot is the cast's idempotency key, the same at every send: the caller's message id, else
+the id of the spool and the cast.  Behind the dot stand a mark of this start and the number of the send: job servers
+lose a job that is submitted twice under one unique.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from relay.clock import Clock
+from relay.forwarder.heads import Heads
+from relay.forwarder.lanes import Flight
+from relay.forwarder.tally import Tally
+from relay.spool.opening import Identity
+from relay.spool.preparing import is_message_id
+from relay.upstream.link import Link
+
+
+class Sender:
+    """Submits what it is given, and counts it as in flight."""
+
+    def __init__(self, identity: Identity, heads: Heads, tally: Tally, clock: Clock) -> None:
+        self._identity = identity
+        self._heads = heads
+        self._tally = tally
+        self._clock = clock
+        #: tells the sends of this start from those of any other
+        self._start_mark = secrets.token_hex(4).encode()
+        self._sends = 0
+
+    def send(self, link: Link[Flight], flights: list[Flight], now: float) -> None:
+        """Submit these casts, in order, as one write."""
+        wall, mark, number = self._clock.wall(), self._start_mark, self._sends
+        identity, heads, tally, jobs = self._identity, self._heads, self._tally, []
+        for flight in flights:
+            number += 1
+            (id_, unique, payload), name = flight.cast, flight.track.name
+            flight.began_at, flight.began_us = now, wall
+            if unique is not None and is_message_id(unique):
+                wire = b"%b.%b-%d" % (unique, mark, number)
+            else:
+                wire = b"%b-%d.%b-%d" % (identity.spool_id(id_), id_, mark, number)
+            jobs.append((flight, name.function, wire, payload, name.priority))
+            tally.sent(flight)
+            heads.sent(flight)
+        self._sends = number
+        link.submit(jobs)
+        for track in {flight.track for flight in flights}:
+            heads.refill(track)

@@ -1,0 +1,136 @@
+"""What an upstream said of casts becomes what is stored of them: retired, set back, dead, or ready again.
+
+Done is retired.  A failure of the work is counted and waits for its backoff on disk, dead once max_attempts are used up
+(never while draining).  Trouble of the server counts nothing: the cast is ready again, and the function is left alone
+at that server for a while.  Refused for good is dead.
+
+Never speaks to an upstream, never waits.  What is handed to the spool counts as in flight until its COMMIT.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from random import Random
+
+from relay.clock import Clock, spell
+from relay.forwarder.heads import Heads
+from relay.forwarder.lanes import Flight, Lane, Share
+from relay.forwarder.outlet import Outlet
+from relay.forwarder.routing import Routing
+from relay.forwarder.tally import Tally
+from relay.forwarder.verdicts import Rule, describe, set_back
+from relay.protocol.upstream import News
+from relay.settings import Forwarder as Limits
+from relay.spool.changes import Done, Setback
+from relay.spool.spool import Spool
+from relay.upstream.backoff import Backoff
+from relay.upstream.replies import verdict
+from relay.verdict import Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+#: seconds between two log lines about failures of one function, and lines about deaths in that time
+LOG_S = 1.0
+DEATHS = 10
+
+
+class Settling:
+    """Verdicts in, changes to the spool out."""
+
+    def __init__(
+        self, limits: Limits, spool: Spool, heads: Heads, routing: Routing, tally: Tally, clock: Clock, rng: Random
+    ) -> None:
+        self._spool = spool
+        self._heads = heads
+        self._routing = routing
+        self._tally = tally
+        self._clock = clock
+        self._rng = rng
+        self.configure(limits)
+
+    def configure(self, limits: Limits) -> None:
+        """Put other limits in force."""
+        self._limits = limits
+        self._backoff = Backoff(limits.backoff_initial, limits.backoff_max)
+
+    def settle(self, outlet: Outlet, news: News[Flight], now: float) -> None:
+        """Store what came of these casts."""
+        done = self._complete(outlet, news.done, now) if news.done else []
+        setbacks = []
+        for flight, kind, text in news.troubles:
+            setback = self._setback(outlet, flight, verdict(kind, text), now)
+            if setback is not None:
+                setbacks.append(setback)
+        if done or setbacks:
+            self._tally.unstored += len(done) + len(setbacks)
+            self._spool.store(done, setbacks)
+
+    def _complete(self, outlet: Outlet, flights: Sequence[Flight], now: float) -> list[Done]:
+        done: list[Done] = []
+        sums: dict[Lane, list[int]] = {}
+        for flight in flights:
+            track = flight.track
+            done.append((flight.cast[0], track.name.number, flight.size, flight.deferred, flight.doubts))
+            found = sums.get(track.lane)
+            if found is None:
+                sums[track.lane] = [1, flight.size]
+            else:
+                found[0] += 1
+                found[1] += flight.size
+        for lane, (casts, size) in sums.items():
+            share = outlet.schedule.share(lane)
+            outlet.schedule.completed(share, casts, size, now)
+            lane.last_error = ""
+            self._after(share, now)
+        outlet.completed(len(done))
+        return done
+
+    def _after(self, share: Share, now: float) -> None:
+        """A lane had a verdict, and has room again."""
+        self._routing.heard(share, now)
+        for track in share.lane.tracks:
+            self._heads.refill(track)
+
+    def _setback(self, outlet: Outlet, flight: Flight, what: Verdict, now: float) -> Setback | None:
+        """What to store of an attempt that was not done; None when nothing is."""
+        lane = flight.track.lane
+        share = outlet.schedule.share(lane)
+        lane.last_error = what.text
+        outlet.schedule.failed(share, flight.size, now)
+        if what.outcome is Outcome.DEFERRED and not what.counts:
+            self._leave_alone(outlet, share, flight, now)
+            self._log_failure(outlet, flight, what, f"{lane.function.decode()} waits", now)
+            return None
+        wall = self._clock.wall()
+        rule = Rule(self._limits.max_attempts, self._backoff, self._spool.draining)
+        setback = set_back(flight, what, rule, str(outlet.server), wall, now - flight.began_at, self._rng)
+        due_at = setback.due_at
+        next_step = "dead" if due_at is None else f"again in {spell((due_at - wall) / 1e6)}"
+        self._log_failure(outlet, flight, what, next_step, now)
+        self._after(share, now)
+        return setback
+
+    def _leave_alone(self, outlet: Outlet, share: Share, flight: Flight, now: float) -> None:
+        """The server has trouble with this function: the cast is ready again, the function waits a little there."""
+        flight.attempts += 1
+        self._heads.put_back(flight)
+        self._tally.landed(flight)
+        if now >= share.not_before:
+            share.troubles += 1
+            outlet.schedule.rest(share, now + self._backoff.wait(share.troubles, self._rng))
+        self._after(share, now)
+
+    def _log_failure(self, outlet: Outlet, flight: Flight, what: Verdict, next_step: str, now: float) -> None:
+        """One line an attempt, at most one a second and function, the others are counted; of deaths DEATHS as well."""
+        lane = flight.track.lane
+        if now - lane.log_at >= LOG_S:
+            lane.deaths_logged = 0
+        elif next_step == "dead" and lane.deaths_logged < DEATHS:
+            lane.deaths_logged += 1
+        else:
+            lane.unlogged += 1
+            return
+        took_s = now - flight.began_at
+        log.warning("%s", describe(flight, what, str(outlet.server), took_s, next_step, lane.unlogged))
+        lane.log_at, lane.unlogged = now, 0

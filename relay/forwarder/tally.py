@@ -1,0 +1,42 @@
+"""How many casts are in flight, by the state on disk they were taken from, and how many verdicts are not stored yet.
+
+A cast counts as in flight until its verdict is stored, so that it is never in no count; one that comes back without a
+verdict counts no longer.  Pure.
+"""
+
+from __future__ import annotations
+
+from relay.forwarder.lanes import Flight
+from relay.spool.changes import Changes
+
+
+class Tally:
+    """The three numbers."""
+
+    __slots__ = ("deferred", "ready", "unstored")
+
+    def __init__(self) -> None:
+        self.ready = 0
+        self.deferred = 0
+        self.unstored = 0
+
+    def sent(self, flight: Flight) -> None:
+        """A cast is in flight."""
+        if flight.deferred:
+            self.deferred += 1
+        else:
+            self.ready += 1
+
+    def landed(self, flight: Flight) -> None:
+        """A cast is no longer in flight, and nothing about that is stored."""
+        if flight.deferred:
+            self.deferred -= 1
+        else:
+            self.ready -= 1
+
+    def stored(self, changes: Changes) -> None:
+        """A COMMIT had verdicts in it."""
+        for ready, deferred in changes.ended.values():
+            self.ready -= ready
+            self.deferred -= deferred
+            self.unstored -= ready + deferred
