@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFacts:
-    """One job server: `state` is healthy, throttled or paused; `in_flight` counts casts."""
+    """One job server: `state` is healthy, throttled or paused; `in_flight` counts casts.
+
+    `completed` counts the casts that were done there since the agent's start.
+    """
 
     server: str
     state: str
     in_flight: int
     last_error: str
+    completed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,11 @@ class Facts:
 
     `in_flight_ready` and `in_flight_deferred` say from which state on disk the casts in flight were taken; a cast
     counts as in flight until its verdict is stored.  `lanes` has the functions of which there is something to tell.
+    `failed` counts the attempts since the agent's start that did not go well, by reason.
     """
 
     upstreams: tuple[UpstreamFacts, ...] = ()
     lanes: Mapping[bytes, LaneFacts] = field(default_factory=dict)
     in_flight_ready: int = 0
     in_flight_deferred: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)

@@ -84,11 +84,15 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The operator's door: a unix socket; `socket_mode` and `socket_group` as for the intake."""
+    """The operator's door: a unix socket; `socket_mode` and `socket_group` as for the intake.
+
+    `metrics_listen` is where metrics and health are served over TCP, to whoever can connect; None: nowhere.
+    """
 
     socket: Path
     socket_mode: int
     socket_group: str | None
+    metrics_listen: Server | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,13 @@ class Service:
         spool.on_committed = forwarder.committed
         spool.on_made_due = forwarder.expedite
         self._control = Control(
-            settings.control, spool, forwarder.facts, self._clock, relay.__version__, self._list_problems
+            settings.control,
+            spool,
+            forwarder.facts,
+            self._clock,
+            relay.__version__,
+            self._list_problems,
+            lambda: self._door.refused,
         )
         intake = settings.intake
         self._door = Door(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,26 +23,28 @@ PATIENCE_S = 60.0
 
 
 class Agent:
-    """The agent behind a control socket."""
+    """The agent behind a control socket; `patience_s` is how long it may be silent before that is an error."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_s: float | None = None) -> None:
         self._path = path
+        self._patience_s = patience_s or PATIENCE_S
 
     def ask(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, object] | None = None,
-        patience_s: float | None = PATIENCE_S,
+        self, method: str, path: str, query: Mapping[str, object] | None = None, *, at_length: bool = False
     ) -> dict[str, Any]:
-        """The object that is answered."""
+        """The object that is answered; `at_length` for work that takes as long as it takes."""
+        patience_s = None if at_length else self._patience_s
         answer: dict[str, Any] = json.loads(b"".join(self._pieces(method, path, query or {}, patience_s)))
         return answer
+
+    def text(self, path: str) -> str:
+        """The text that is answered."""
+        return b"".join(self._pieces("GET", path, {}, self._patience_s)).decode()
 
     def lines(self, path: str, query: Mapping[str, object]) -> Iterator[dict[str, Any]]:
         """The objects of JSON Lines, as they come."""
         rest = b""
-        for piece in self._pieces("GET", path, query, PATIENCE_S):
+        for piece in self._pieces("GET", path, query, self._patience_s):
             *whole, rest = (rest + piece).split(b"\n")
             for line in whole:
                 yield json.loads(line)
@@ -56,7 +59,10 @@ class Agent:
                     raise _refusal(status, b"".join(pieces))
                 yield from pieces
             except TimeoutError:
-                raise Failed(f"the agent at {self._path} has not answered for {patience_s:.0f} s") from None
+                raise Failed(
+                    f"the agent at {self._path} (pid {_pid(connection)}) has not answered for {patience_s:g} s:"
+                    " it hangs, or is busy"
+                ) from None
             except (ConnectionError, EOFError):
                 raise NotRunning(f"the agent at {self._path} ended before its answer did") from None
 
@@ -69,6 +75,12 @@ class Agent:
             connection.close()
             raise unreachable(self._path, error) from None
         return connection
+
+
+def _pid(connection: socket.socket) -> int:
+    """The process that listens at the other end."""
+    # struct ucred: pid, uid, gid
+    return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
 
 
 def unreachable(path: Path, error: OSError) -> Failed:

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _casts(options: argparse.Namespace, wanted: dict[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:
     query = wanted if limit is None else {**wanted, "limit": limit}
-    casts = Agent(options.places.control).lines("/v1/casts", query)
+    casts = Agent(options.places.control, options.patience).lines("/v1/casts", query)
     try:
         # an agent that is not there is known at the first cast; one that ends later is an error
         first = list(islice(casts, 1))

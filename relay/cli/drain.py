@@ -37,13 +37,13 @@ def add(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Drain, wait, and say how it ended."""
-    agent = Agent(options.places.control)
+    agent = Agent(options.places.control, options.patience)
     if options.dry_run:
         _show(options, agent.ask("GET", "/v1/drain"))
         return DONE
     began = time.monotonic()
     # making many deferred casts due takes as long as it takes
-    answer = agent.ask("POST", "/v1/drain", patience_s=None)
+    answer = agent.ask("POST", "/v1/drain", at_length=True)
     if not options.no_wait:
         answer = _wait(agent, answer, None if options.timeout is None else began + options.timeout)
     _show(options, answer)

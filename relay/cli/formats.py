@@ -25,10 +25,11 @@ MOST_ROWS = 1000
 Row = Mapping[str, Any]
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, rows: bool) -> None:
-    """The options of a verb that prints; `rows` for one that prints a list."""
+def add_arguments(parser: argparse.ArgumentParser, *, rows: bool, more: Sequence[str] = ()) -> None:
+    """The options of a verb that prints; `rows` for one that prints a list, `more` are formats of its own."""
     group = parser.add_argument_group("output")
-    group.add_argument("-f", "--format", choices=FORMATS, default="table", help="how to print (%(default)s)")
+    choices = (*FORMATS, *more)
+    group.add_argument("-f", "--format", choices=choices, default="table", help="how to print (%(default)s)")
     group.add_argument(
         "-c", "--column", action="append", default=[], metavar="COLUMN", help="print this column only; repeatable"
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import relay
 from relay.cli import backlog, cast, drain, resume, status
+from relay.cli.arguments import duration
 from relay.cli.exits import INTERRUPTED, NOBODY_READS, Failed
 from relay.cli.places import Places
 
@@ -39,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
         help="the agent's configuration (/etc/relay/relay.conf); repeatable",
     )
     top.add_argument("--control", metavar="PATH", help="the control socket, in the place of [control] socket")
+    top.add_argument(
+        "--patience",
+        type=duration,
+        metavar="TIME",
+        help="how long an agent that is silent is waited for (5s for status, else 60s)",
+    )
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
         verb.add(verbs)

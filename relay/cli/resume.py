@@ -22,7 +22,7 @@ def add(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Resume."""
-    answer = Agent(options.places.control).ask("POST", "/v1/resume")
+    answer = Agent(options.places.control, options.patience).ask("POST", "/v1/resume")
     if options.format == "table" and not options.column:
         print("Running: new casts are accepted.")
     else:

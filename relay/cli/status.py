@@ -1,8 +1,12 @@
-"""`status`: the agent's state and counts; with the agent down, from the spool itself."""
+"""`status`: the agent's state and counts; with the agent down, from the spool itself.
+
+As `prometheus` it is what `/metrics` answers, for node_exporter's textfile collector.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,35 +16,53 @@ from relay.cli.exits import DONE, NotRunning
 
 if TYPE_CHECKING:
     from relay.cli.arguments import Verbs
+    from relay.spool.reading import Totals
+
+PROMETHEUS = "prometheus"
+#: seconds that an agent may take to answer: it needs milliseconds, and monitoring must not wait for one that hangs
+PATIENCE_S = 5.0
 
 
 def add(verbs: Verbs) -> None:
     """The verb on the command line."""
     parser = verbs.add_parser("status", help="state, counts, upstreams and problems", description=__doc__)
-    formats.add_arguments(parser, rows=False)
+    formats.add_arguments(parser, rows=False, more=(PROMETHEUS,))
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print it."""
+    agent = Agent(options.places.control, options.patience or PATIENCE_S)
+    if options.format == PROMETHEUS:
+        try:
+            text = agent.text("/metrics")
+        except NotRunning as gone:
+            text = _metrics(_read(options.places.spool, gone))
+        sys.stdout.write(text)
+        return DONE
     try:
-        answer = Agent(options.places.control).ask("GET", "/v1/status")
-    except NotRunning as agent:
-        with offline.instead_of(agent):
-            answer = _from_disk(options.places.spool)
-        offline.say(agent)
+        answer = agent.ask("GET", "/v1/status")
+    except NotRunning as gone:
+        answer = _status(_read(options.places.spool, gone))
     formats.show_object(options, answer)
     return DONE
 
 
-def _from_disk(path: Path) -> dict[str, Any]:
+def _read(path: Path, agent: NotRunning) -> Totals:
+    from relay.spool import reading
+
+    with offline.instead_of(agent):
+        totals = reading.counts(path)
+    offline.say(agent)
+    return totals
+
+
+def _status(totals: Totals) -> dict[str, Any]:
     import relay
     from relay.clock import wall_us
     from relay.control import answers
     from relay.facts import Facts
-    from relay.spool import reading
 
-    totals = reading.counts(path)
     return answers.status(
         "down",
         totals.counts,
@@ -52,3 +74,10 @@ def _from_disk(path: Path) -> dict[str, Any]:
         problems=(),
         version=relay.__version__,
     )
+
+
+def _metrics(totals: Totals) -> str:
+    from relay.control import metrics
+
+    known = metrics.Reading(_status(totals), totals.lanes, {}, {}, {}, {}, None, None)
+    return metrics.render(known, process=False).decode()

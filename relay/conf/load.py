@@ -120,7 +120,7 @@ def _read(conf: cfg.ConfigOpts, group: str, name: str) -> Any:
         raise BadConfiguration(f"[{group}] {name}: {_one_line(reason)}") from error
     if name == "socket_group":
         return _existing_group(group, value) if value else None
-    if value is None and name != "tcp_listen":
+    if value is None and name not in ("tcp_listen", "metrics_listen"):
         raise BadConfiguration(f"[{group}] {name}: a value is missing")
     return value
 

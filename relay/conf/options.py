@@ -14,7 +14,7 @@ When it fails: it cannot; oslo.config raises at import if two options share a na
 from oslo_config import cfg
 from oslo_log import log
 
-from relay.conf.values import MAX_SOCKET_PATH, AbsolutePath, Duration, Loopback, Mode, Servers, Size
+from relay.conf.values import MAX_SOCKET_PATH, AbsolutePath, Address, Duration, Loopback, Mode, Servers, Size
 
 DEFAULT_LOG_LEVELS = [
     "gear=WARN",
@@ -166,6 +166,13 @@ CONTROL = [
     ),
     cfg.Opt("socket_mode", type=Mode(), default="0660", help=_SOCKET_MODE_HELP),
     cfg.StrOpt("socket_group", help=_SOCKET_GROUP_HELP),
+    cfg.Opt(
+        "metrics_listen",
+        type=Address(),
+        default="",
+        help="host:port of a read-only HTTP listener: /metrics for Prometheus, /health for orchestrators. Whoever can "
+        "connect there may read them: names of functions and job servers, numbers, errors. Empty: off.",
+    ),
 ]
 
 AGENT = [

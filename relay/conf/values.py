@@ -148,11 +148,11 @@ class Servers(_Kind):
         return Server(match["host"], port)
 
 
-class Loopback(_Kind):
-    """An address of this host's loopback as host:port or [v6]:port; empty for none."""
+class Address(_Kind):
+    """Where to listen: host:port or [v6]:port; empty for nowhere."""
 
-    def __init__(self) -> None:
-        super().__init__("host:port on loopback")
+    def __init__(self, name: str = "host:port") -> None:
+        super().__init__(name)
 
     def __call__(self, value: str) -> Server | None:
         if not value.strip():
@@ -160,10 +160,20 @@ class Loopback(_Kind):
         match = _SERVER.fullmatch(value.strip())
         if match is None or match["port"] is None or not 1 <= int(match["port"]) <= 65535:
             raise ValueError(f"{value!r} is not host:port, or [v6]:port")
-        host = match["v6"] or match["host"]
+        return Server(match["v6"] or match["host"], int(match["port"]))
+
+
+class Loopback(Address):
+    """An address of this host's loopback as host:port or [v6]:port; empty for none."""
+
+    def __init__(self) -> None:
+        super().__init__("host:port on loopback")
+
+    def __call__(self, value: str) -> Server | None:
+        where = super().__call__(value)
+        if where is None or where.host == "localhost":
+            return where
         with contextlib.suppress(ValueError):
-            if ipaddress.ip_address(host).is_loopback:
-                return Server(host, int(match["port"]))
-        if host == "localhost":
-            return Server(host, int(match["port"]))
+            if ipaddress.ip_address(where.host).is_loopback:
+                return where
         raise ValueError(f"{value!r} is not on loopback: casts are taken from this host only")

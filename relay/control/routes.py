@@ -1,5 +1,6 @@
 """What each path of the operator's door does.
 
+    GET  /metrics     the numbers for Prometheus     GET  /health     application/health+json
     GET  /v1/status   the object of `status`
     GET  /v1/casts    the casts that a filter selects, oldest first, one JSON object a line, as they are read
     GET  /v1/drain    state, remaining, blockers
@@ -27,17 +28,18 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from relay.clock import Clock
-from relay.control import answers
+from relay.control import answers, health, metrics
+from relay.control.views import Views
 from relay.errors import SpoolUnusable
 from relay.facts import Facts, Problem
 from relay.spool import reading
-from relay.spool.reading import Filter, Oldest
+from relay.spool.reading import Filter
 from relay.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
-#: seconds that the oldest cast found is where the next look for it begins
-OLDEST_GOOD_S = 60.0
+#: paths that anybody may read, over TCP too
+PUBLIC = ("/metrics", "/health")
 #: how the parameters of a filter are read, and what they must be
 _PARAMETERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "function": (str, "a glob"),
@@ -75,8 +77,16 @@ class Request(NamedTuple):
     uid: int | None
 
 
-#: an object, or pieces of JSON Lines that come as they are read
-Answer: TypeAlias = dict[str, Any] | AsyncGenerator[bytes, None]
+class Text(NamedTuple):
+    """An answer that is ready: its HTTP status, its content type, its bytes."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+#: an object, a text, or pieces of JSON Lines that come as they are read
+Answer: TypeAlias = dict[str, Any] | Text | AsyncGenerator[bytes, None]
 _Route: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
 
@@ -90,17 +100,18 @@ class Routes:
         clock: Clock,
         version: str,
         problems: Callable[[], Sequence[Problem]],
+        rejected: Callable[[], Mapping[str, int]],
     ) -> None:
         self._spool = spool
         self._facts = facts
         self._clock = clock
-        self._version = version
-        self._problems = problems
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="control")
+        self._views = Views(spool, facts, clock, version, problems, rejected, self._threads)
         self._changing = asyncio.Lock()
-        self._oldest = _OldestKnown()
         #: path -> method -> route; every method but GET changes something
         self._table: Mapping[str, Mapping[str, _Route]] = {
+            "/metrics": {"GET": self._metrics},
+            "/health": {"GET": self._health},
             "/v1/status": {"GET": self._status},
             "/v1/casts": {"GET": self._casts},
             "/v1/drain": {"GET": self._blockers, "POST": self._drain},
@@ -123,42 +134,25 @@ class Routes:
         except SpoolUnusable as error:
             raise Refused(503, "spool_unreadable", str(error)) from None
 
+    async def answer_anybody(self, request: Request) -> Answer:
+        """What the request asks for, where that is for everybody's eyes; raises Refused."""
+        if request.path not in PUBLIC:
+            raise Refused(404, "unknown_path", f"There is nothing at {request.path}, but at {' and '.join(PUBLIC)}.")
+        return await self.answer(request)
+
     def close(self) -> None:
         """End the threads that read."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _status(self, _request: Request) -> Answer:
-        problems = []
-        try:
-            found = await self._look()
-        except SpoolUnusable as error:
-            found = None
-            problems.append(Problem("spool_unreadable", str(error), self._clock.wall() / 1e6))
-        # from here on nothing awaits: counts and facts are of one moment
-        spool, now = self._spool, self._clock.wall()
-        counts = answers.total(spool.counts.values())
-        return answers.status(
-            answers.state_of(counts, spool.draining),
-            counts,
-            self._facts(),
-            draining=spool.draining,
-            accepting=spool.refusing is None,
-            oldest_seconds=max(0, now - found.accepted_at) / 1e6 if found else 0.0,
-            spool_bytes=spool.bytes_on_disk(),
-            problems=[*self._problems(), *problems],
-            version=self._version,
-        )
+        return await self._views.status()
 
-    async def _look(self) -> Oldest | None:
-        """The oldest cast that is to be executed."""
-        counts = answers.total(self._spool.counts.values())
-        if not answers.backlog_of(counts):
-            return None
-        kept_back, now = counts.held + counts.dead, self._clock.monotonic()
-        from_id = self._oldest.from_id(kept_back, now)
-        found = await self._read(lambda: reading.oldest(self._spool.path, from_id))
-        self._oldest.found(found, from_id, kept_back, now)
-        return found
+    async def _metrics(self, _request: Request) -> Answer:
+        return Text(200, metrics.CONTENT_TYPE, await self._views.metrics())
+
+    async def _health(self, _request: Request) -> Answer:
+        said = self._views.health()
+        return Text(health.http_status(said), health.CONTENT_TYPE, json.dumps(said).encode() + b"\n")
 
     async def _casts(self, request: Request) -> Answer:
         wanted, limit = _filter(request.query)
@@ -195,34 +189,7 @@ class Routes:
         return await self._blockers(request)
 
     async def _read(self, read: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
-
-
-class _OldestKnown:
-    """Where the search for the oldest cast begins, so that dead ones in front of it are not passed over at
-    each look.
-
-    An id is no bound once an older cast may have come back to life: when fewer are kept back than there were,
-    or, because as many may have died meanwhile, after OLDEST_GOOD_S.
-    """
-
-    def __init__(self) -> None:
-        self._id = 0
-        self._kept_back = 0
-        self._since = 0.0
-
-    def from_id(self, kept_back: int, now: float) -> int:
-        """The id to begin at."""
-        if kept_back < self._kept_back or now - self._since > OLDEST_GOOD_S:
-            return 0
-        return self._id
-
-    def found(self, oldest: Oldest | None, from_id: int, kept_back: int, now: float) -> None:
-        """Remember what a look from `from_id` came to."""
-        if from_id == 0:
-            self._since = now
-        self._id = oldest.id if oldest else 0
-        self._kept_back = kept_back
+        return await self._views.read(read)
 
 
 def _encoded(casts: Iterator[dict[str, Any]]) -> bytes:

@@ -1,8 +1,10 @@
-"""The shell of the operator's door: a unix socket, h11, and the routes behind them.
+"""The shell of the operator's door: a unix socket, h11, and the routes behind them; and, where it is configured, a TCP
+port on which anybody may read metrics and health.
 
 Promises: everything a peer may send is bounded: HEADER_LIMIT bytes of header, BODY_LIMIT of body, REQUEST_S
-for a whole request, MAX_CONNECTIONS at a time; a peer that reads slowly is waited for, up to WRITE_S without
-progress, and costs one piece of an answer.  A connection is kept for the next request.
+for a whole request, MAX_CONNECTIONS at a time (on each, so that the port cannot shut the socket); a peer that
+reads slowly is waited for, up to WRITE_S without progress, and costs one piece of an answer.  A connection is
+kept for the next request.
 
 Never does: read the disk or decide what an answer is; `routes` does.
 
@@ -17,18 +19,18 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
 
 from relay import settings
 from relay.clock import Clock
-from relay.control.routes import Answer, Refused, Request, Routes
+from relay.control.routes import Answer, Refused, Request, Routes, Text
 from relay.doors import KEEP_PATH, close_door, inode, open_door, peer_uid
-from relay.errors import RelayError
+from relay.errors import RelayError, SocketUnusable
 from relay.facts import Facts, Problem
 from relay.spool.spool import Spool
 
@@ -45,6 +47,8 @@ _READ_SIZE = 16 * 1024
 _JSON = "application/json"
 _JSON_LINES = "application/jsonl"
 
+Ask: TypeAlias = Callable[[Request], Awaitable[Answer]]
+
 
 class Control:
     """The door; `start` opens it, `close` shuts it."""
@@ -57,39 +61,57 @@ class Control:
         clock: Clock,
         version: str,
         problems: Callable[[], Sequence[Problem]],
+        rejected: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._settings = settings
-        self._routes = Routes(spool, facts, clock, version, problems)
-        self._server: asyncio.Server | None = None
+        self._routes = Routes(spool, facts, clock, version, problems, rejected)
+        self._servers: list[asyncio.Server] = []
         self._inode: int | None = None
+        #: the conversations on the socket, and on the port
         self._open: set[asyncio.Task[None]] = set()
+        self._public: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen; raises SocketUnusable."""
         wanted = self._settings
         listener = open_door(wanted.socket, wanted.socket_mode, wanted.socket_group, MAX_CONNECTIONS)
         self._inode = inode(wanted.socket)
-        self._server = await asyncio.start_unix_server(self._accept, sock=listener, **KEEP_PATH)
+        self._servers.append(await asyncio.start_unix_server(self._accept, sock=listener, **KEEP_PATH))
+        where = wanted.metrics_listen
+        if where is not None:
+            try:
+                self._servers.append(
+                    await asyncio.start_server(self._accept_anybody, where.host, where.port, backlog=MAX_CONNECTIONS)
+                )
+            except OSError as error:
+                raise SocketUnusable(f"[control] metrics_listen {where}: {error.strerror or error}") from None
 
     async def close(self) -> None:
         """Stop listening, cut the connections, remove the socket."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        if self._servers:
             close_door(self._settings.socket, self._inode)
-        for task in self._open:
+        tasks = self._open | self._public
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._routes.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
+        self._begin(_Peer(reader, writer, self._routes.answer), self._open)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = _Peer(reader, writer)
+    def _accept_anybody(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._begin(_Peer(reader, writer, self._routes.answer_anybody), self._public)
+
+    def _begin(self, peer: _Peer, others: set[asyncio.Task[None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(peer, len(others) < MAX_CONNECTIONS))
+        others.add(task)
+        task.add_done_callback(others.discard)
+
+    async def _serve(self, peer: _Peer, room: bool) -> None:
         try:
-            if len(self._open) > MAX_CONNECTIONS:
+            if not room:
                 await peer.refuse(Refused(503, "too_many_connections", f"There are {MAX_CONNECTIONS} already."))
                 return
             while await self._exchange(peer):
@@ -99,7 +121,7 @@ class Control:
         except (OSError, TimeoutError, h11.LocalProtocolError) as error:
             log.debug("a connection to the control socket ended: %r", error)
         finally:
-            writer.close()
+            peer.close()
 
     async def _exchange(self, peer: _Peer) -> bool:
         """One request and its answer; True when the connection is good for another."""
@@ -119,7 +141,7 @@ class Control:
         if request is None:
             return False
         try:
-            answer = await self._routes.answer(request)
+            answer = await peer.ask(request)
         except Refused as refused:
             await peer.refuse(refused)
         except Exception as error:  # a bug behind one request must not end the agent
@@ -133,9 +155,11 @@ class Control:
 class _Peer:
     """One connection: requests in, answers out."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask: Ask) -> None:
         self._reader = reader
         self._writer = writer
+        #: what its requests are put to
+        self.ask = ask
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_LIMIT)
         connection: socket.socket = writer.get_extra_info("socket")
         self._uid = peer_uid(connection)
@@ -170,7 +194,9 @@ class _Peer:
     async def answer(self, answer: Answer) -> None:
         """An object at once, or lines as they come."""
         if isinstance(answer, dict):
-            await self._whole(200, answer, [])
+            answer = _json(200, answer)
+        if isinstance(answer, Text):
+            await self._whole(answer, [])
             return
         await self._send(h11.Response(status_code=200, headers=[("Content-Type", _JSON_LINES)]))
         async with aclosing(answer) as pieces:
@@ -181,7 +207,8 @@ class _Peer:
     async def refuse(self, refused: Refused) -> None:
         """An error, as JSON."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            await self._whole(refused.status, refused.body(), [("Allow", refused.allow)] if refused.allow else [])
+            allow = [("Allow", refused.allow)] if refused.allow else []
+            await self._whole(_json(refused.status, refused.body()), allow)
 
     def next(self) -> bool:
         """Make ready for another request; False when there cannot be one."""
@@ -190,10 +217,14 @@ class _Peer:
         self._http.start_next_cycle()
         return True
 
-    async def _whole(self, status: int, body: dict[str, Any], headers: list[tuple[str, str]]) -> None:
-        data = json.dumps(body).encode() + b"\n"
-        headers += [("Content-Type", _JSON), ("Content-Length", str(len(data)))]
-        await self._send(h11.Response(status_code=status, headers=headers), h11.Data(data=data), h11.EndOfMessage())
+    def close(self) -> None:
+        """End the connection."""
+        self._writer.close()
+
+    async def _whole(self, text: Text, headers: list[tuple[str, str]]) -> None:
+        headers += [("Content-Type", text.content_type), ("Content-Length", str(len(text.body)))]
+        response = h11.Response(status_code=text.status, headers=headers)
+        await self._send(response, h11.Data(data=text.body), h11.EndOfMessage())
 
     async def _send(self, *events: h11.Event) -> None:
         for event in events:
@@ -202,6 +233,10 @@ class _Peer:
                 self._writer.write(data)
         async with asyncio.timeout(WRITE_S):
             await self._writer.drain()
+
+
+def _json(status: int, body: dict[str, Any]) -> Text:
+    return Text(status, _JSON, json.dumps(body).encode() + b"\n")
 
 
 def _request(begun: h11.Request, uid: int | None) -> Request:

@@ -116,7 +116,11 @@ class Forwarder:
         """What is so at this moment."""
         upstreams = tuple(
             UpstreamFacts(
-                str(outlet.server), outlet.condition.state.value, outlet.in_flight, outlet.condition.last_error
+                str(outlet.server),
+                outlet.condition.state.value,
+                outlet.in_flight,
+                outlet.condition.last_error,
+                outlet.condition.completed,
             )
             for outlet in self._outlets.values()
         )
@@ -127,7 +131,7 @@ class Forwarder:
             if in_flight or lane.last_error or scheduled or workers is not None:
                 stalled = any(share.window.stalled for share in lane.shares)
                 lanes[lane.function] = LaneFacts(in_flight, stalled, lane.last_error, workers, scheduled)
-        return Facts(upstreams, lanes, self._tally.ready, self._tally.deferred)
+        return Facts(upstreams, lanes, self._tally.ready, self._tally.deferred, dict(self._tally.failed))
 
     def is_in_flight(self, cast_id: int) -> bool:
         """True while that cast is at an upstream, without a verdict."""
@@ -203,6 +207,7 @@ class Forwarder:
         """The link is gone: what was in flight is in doubt, and it is the next upstream's turn."""
         if self._ring.current == outlet.server:
             self._ring.rotate()
+        self._tally.failed["in_doubt"] += len(doubtful)
         self._give_back(doubtful)
         outlet.schedule.clear()
         self._use()

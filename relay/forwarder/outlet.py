@@ -119,6 +119,7 @@ class Outlet:
         if not self._completed_here:
             self.condition.proved()
         self._completed_here += casts
+        self.condition.completed += casts
 
     # -- the link's side -------------------------------------------------------------------------------------------
 

@@ -96,6 +96,7 @@ class Settling:
         """What to store of an attempt that was not done; None when nothing is."""
         lane = flight.track.lane
         share = outlet.schedule.share(lane)
+        self._tally.failed[what.reason] += 1
         lane.last_error = what.text
         outlet.schedule.failed(share, flight.size, now)
         if what.outcome is Outcome.DEFERRED and not what.counts:

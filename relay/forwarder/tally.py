@@ -6,19 +6,22 @@ verdict counts no longer.  Pure.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from relay.forwarder.lanes import Flight
 from relay.spool.changes import Changes
 
 
 class Tally:
-    """The three numbers."""
+    """The three numbers, and `failed`: attempts since the start that did not go well, by reason."""
 
-    __slots__ = ("deferred", "ready", "unstored")
+    __slots__ = ("deferred", "failed", "ready", "unstored")
 
     def __init__(self) -> None:
         self.ready = 0
         self.deferred = 0
         self.unstored = 0
+        self.failed: Counter[str] = Counter()
 
     def sent(self, flight: Flight) -> None:
         """A cast is in flight."""

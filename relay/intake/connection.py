@@ -17,7 +17,7 @@ from relay.cast import Arrival
 from relay.doors import peer_uid
 from relay.intake.door import DEAF_S, PACKET_S, SMALL, Door
 from relay.intake.inquiry import Inquiry
-from relay.protocol.caller import Conversation, Later, Question, refusal
+from relay.protocol.caller import Conversation, Later, Question, refusal, refused_code
 from relay.protocol.framing import LINE
 
 #: bytes that one caller may have unanswered
@@ -70,6 +70,7 @@ class Connection(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if not self._door.come(self):
+            self._door.refused["too_many_connections"] += 1
             transport.write(refusal("too_many_connections"))
             transport.close()
             self._gone = True
@@ -138,6 +139,9 @@ class Connection(asyncio.BufferedProtocol):
         for item in turn:
             if isinstance(item, bytes):
                 self._owe(item, ITEM_BYTES + len(item))
+                code = refused_code(item)
+                if code is not None:
+                    self._door.refused[code] += 1
             elif isinstance(item, Question):
                 self._owe(self._door.desk.ask(item, self._found), QUESTION_BYTES + len(item.about))
             else:
@@ -197,6 +201,7 @@ class Connection(asyncio.BufferedProtocol):
             self._conversation.closing = True
             self._began_at = None
             self._pause()
+            self._door.refused["too_slow"] += 1
             self._owe(refusal("too_slow"), ITEM_BYTES)
             self._answer()
 
@@ -204,6 +209,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _settled(self, arrival: Arrival) -> None:
         """The spool has answered for these casts."""
+        if type(arrival.outcome) is not range:
+            self._door.refused.update([code for code in arrival.outcome if isinstance(code, str)])
         if self._gone:
             self._door.answered(self._waiting.pop(arrival, 0))
         self._found()

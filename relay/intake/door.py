@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from typing import Protocol
 
 from relay.intake.inquiry import Desk, InFlight
@@ -70,6 +70,8 @@ class Door:
         self.connections: set[Guest] = set()
         self.buffer = bytearray(READ_BYTES)
         self.hushed = False
+        #: requests that were answered with an ERROR, by its code
+        self.refused: Counter[str] = Counter()
         self._unanswered = 0
         self._half = 0
         #: who waits for the one budget, and who, with how much, for the other

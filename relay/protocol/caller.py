@@ -85,6 +85,13 @@ def refusal(code: str) -> bytes:
 
 
 _REFUSED = {code: refusal(code) for code in SENTENCES}
+_CODES = {packet: code for code, packet in _REFUSED.items()}
+_LONGEST = max(map(len, _CODES))
+
+
+def refused_code(answer: bytes) -> str | None:
+    """The code that an answer refuses with, or None for one that refuses nothing."""
+    return _CODES.get(answer) if len(answer) <= _LONGEST else None
 
 
 def good_function(name: bytes) -> bool:

@@ -39,6 +39,10 @@ class Counts:
         """The numbers in the order of COUNTS."""
         return tuple([getattr(self, name) for name in COUNTS])
 
+    def copy(self) -> Counts:
+        """The same numbers, which then stay as they are."""
+        return Counts(self.values())
+
     def add(self, change: Counts) -> None:
         """Add a change, number by number."""
         for name in COUNTS:

@@ -35,6 +35,7 @@ from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
 from relay.spool.changes import Changes, Done, Setback, Took
+from relay.spool.pulse import Pulse
 from relay.spool.transitions import Transitions
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class Committer:
         self._left = _Verdicts((), ())
         self._space = (0.0, True)
         self._closed: str | None = None
+        self.pulse = Pulse()
         #: the disk's last error while COMMITs fail, else None
         self.failing: str | None = None
 
@@ -252,6 +254,7 @@ class Committer:
 
     def _commit(self, batch: _Batch) -> None:
         transitions, now = self._transitions, self._clock.wall()
+        self.pulse.begin()
         try:
             self._conn.execute("BEGIN IMMEDIATE")
             transitions.store(batch.done, batch.setbacks, now)
@@ -265,12 +268,14 @@ class Committer:
             transitions.conclude()
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:
+            self.pulse.end(None)
             self._failed(batch, error)
             return
         if self.failing is not None:
             log.info("the spool can be written again")
             self.failing = None
         changes = transitions.committed()
+        self.pulse.end(sum([counts.accepted for counts in changes.counts.values()]))
         self._room()
         self._post(self._told, Committed(batch.arrivals, changes, None))
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from relay.cast import LaneName
 from relay.errors import SpoolUnusable
 from relay.spool import schema
 from relay.spool import statements as sql
@@ -113,6 +114,7 @@ class Totals(NamedTuple):
     draining: bool
     oldest: Oldest | None
     bytes_on_disk: int
+    lanes: dict[LaneName, Counts]
 
 
 def backlog(path: Path, wanted: Filter, limit: int | None, now: int) -> Generator[dict[str, Any], None, None]:
@@ -139,15 +141,16 @@ def counts(path: Path) -> Totals:
     """The sums over all lanes, and the rest of what `status` says with the agent down."""
     with closing(_connect(path)) as conn:
         try:
-            total = Counts()
-            for _, _, _, *values in conn.execute(sql.LANES).fetchall():
-                total.add(Counts(values))
+            total, lanes = Counts(), {}
+            for number, function, priority, *values in conn.execute(sql.LANES).fetchall():
+                lanes[LaneName(number, function, priority)] = counts = Counts(values)
+                total.add(counts)
             draining = conn.execute(sql.GET_META, ("draining",)).fetchone()
             found = conn.execute(_OLDEST, (0,)).fetchone()
         except sqlite3.Error as error:
             raise SpoolUnusable(f"{path}: {error}") from None
     on_disk = sum(os.stat(f"{path}{end}").st_size for end in ("", "-wal") if Path(f"{path}{end}").exists())
-    return Totals(total, bool(draining and draining[0]), Oldest(*found) if found else None, on_disk)
+    return Totals(total, bool(draining and draining[0]), Oldest(*found) if found else None, on_disk, lanes)
 
 
 def oldest(path: Path, from_id: int) -> Oldest | None:

@@ -25,10 +25,13 @@ from relay.spool.changes import Counts, Done, Setback, Took
 from relay.spool.committer import Committed, Committer
 from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
 from relay.spool.preparing import prepare
+from relay.spool.pulse import Pulse
 from relay.spool.transitions import Transitions
 
 #: deferred casts that one transaction makes due
 DUE_SLICE = 1000
+#: casts whose age is looked up at the start, so that it is known about how old any other is
+AGES = 32
 
 
 class Spool:
@@ -65,6 +68,9 @@ class Spool:
             broken,
             self._clock,
         )
+        now = self._clock.wall()
+        self.pulse.remember([(id_, (now - at) / 1e6) for id_, at in self._transitions.ages(AGES)])
+        self.pulse.mark(self._next_id)
         self._committer.start()
 
     @property
@@ -81,6 +87,16 @@ class Spool:
     def refusing(self) -> str | None:
         """The code that new casts are refused with, else None."""
         return self._writer.refusing
+
+    @property
+    def pulse(self) -> Pulse:
+        """What is measured of the spool's work."""
+        return self._writer.pulse
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self._limits
 
     @property
     def path(self) -> Path:
@@ -109,12 +125,14 @@ class Spool:
     def append(self, arrival: Arrival) -> None:
         """Write these casts; `arrival.settled` is called once they are on disk or refused."""
         arrival.first_id = self._next_id
+        self.pulse.mark(self._next_id)
         self._next_id += len(arrival.casts)
         arrival.prepared = prepare(arrival, self._clock.wall(), self._numbers)
         self._writer.append(arrival)
 
     def store(self, done: Sequence[Done], setbacks: Sequence[Setback]) -> None:
         """Write what attempts came to; soon, and never lost but by a crash, which only repeats casts."""
+        self.pulse.completed([one[0] for one in done])
         self._writer.store(done, setbacks)
 
     def take(self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
@@ -168,6 +186,7 @@ class Spool:
 
     def limit(self, limits: Limits) -> None:
         """Put other limits in force (the path stays)."""
+        self._limits = limits
         self._writer.limit(limits)
 
     async def finish(self) -> None:

@@ -48,6 +48,9 @@ COUNT = (
 )
 LANES = "SELECT number, function, priority, " + ", ".join(COUNTS) + " FROM lanes"
 LAST_ID = "SELECT max(last_id) FROM lanes"
+#: the lowest and the highest id; when the first cast from an id on was accepted
+ENDS = "SELECT (SELECT min(id) FROM casts), (SELECT max(id) FROM casts)"
+ACCEPTED_FROM = "SELECT id, accepted_at FROM casts WHERE id >= ? ORDER BY id LIMIT 1"
 
 #: the fate of a cast, new or changed
 SET_FATE = (

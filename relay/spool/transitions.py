@@ -83,6 +83,14 @@ class Transitions:
             self.kept_bytes += counts.bytes
         return found
 
+    def ages(self, casts: int) -> list[tuple[int, int]]:
+        """At most so many casts from end to end of what is here: ids, ascending, and when accepted (us)."""
+        first, last = self._execute(sql.ENDS).fetchone()
+        if first is None:
+            return []
+        steps = range(first, last + 1, max(1, (last - first) // casts + 1))
+        return sorted({self._execute(sql.ACCEPTED_FROM, (id_,)).fetchone() for id_ in steps})
+
     def name(self, lane: int) -> LaneName:
         """The function and priority of a lane's number."""
         return self._names[lane]

@@ -65,6 +65,8 @@ class Condition:
         self.losses = 0
         self.flaps = 0
         self.last_error = ""
+        #: casts that were done there
+        self.completed = 0
 
     def happened(self, event: Event, now: float, rng: Random, error: str = "") -> None:
         """Take in an event; `error` says what a loss was."""

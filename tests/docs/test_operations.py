@@ -74,7 +74,7 @@ def codes() -> set[str]:
 def test_the_verbs_are_those_of_relay_cli() -> None:
     """Its headings under relay-cli are the verbs, each once."""
     page = PAGE.read_text()
-    theirs = page[page.index("\n## relay-cli") : page.index("\n## Problems")]
+    theirs = page[page.index("\n## relay-cli") : page.index("\n## Monitoring")]
     assert sorted(re.findall(r"^### (\w+)$", theirs, re.MULTILINE)) == sorted(verbs())
 
 
@@ -122,6 +122,29 @@ def test_each_column_of_the_backlog_is_there() -> None:
     """The section of backlog names each of its columns."""
     section = sections(PAGE, 3)["backlog"]
     assert [column for column in COLUMNS if f"`{column}`" not in section] == []
+
+
+def test_each_metric_is_there() -> None:
+    """The table of metrics has each name that relay exports, with its label, and no other."""
+    from relay.control import metrics
+    from relay.histogram import Histogram
+
+    status = answers.status(
+        "running",
+        Counts(),
+        Facts(),
+        draining=False,
+        accepting=True,
+        oldest_seconds=0.0,
+        spool_bytes=0,
+        problems=(),
+        version="",
+    )
+    measured = ("relay_commit_seconds", "relay_batch_casts", "relay_completion_seconds")
+    reading = metrics.Reading(status, {}, {}, {}, {}, {name: ("", Histogram((1,))) for name in measured}, 0, 0)
+    exported = re.findall(r"^# TYPE (relay_\w+) ", metrics.render(reading, process=False).decode(), re.MULTILINE)
+    named = re.findall(r"`(relay_\w+)", " ".join(row[0] for row in rows(sections(PAGE, 3)["Metrics"])))
+    assert sorted(named) == sorted(exported)
 
 
 def test_each_problem_is_there() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.conf.values import AbsolutePath, Duration, Loopback, Mode, Servers, Size
+from relay.conf.values import AbsolutePath, Address, Duration, Loopback, Mode, Servers, Size
 from relay.settings import Server
 
 
@@ -170,3 +170,24 @@ def test_types_are_equal_by_their_range() -> None:
     assert Duration("1s") == Duration("1s")
     assert Duration("1s") != Duration("2s")
     assert Size() != Duration()
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", None),
+        ("0.0.0.0:9107", Server("0.0.0.0", 9107)),
+        ("[::]:9107", Server("::", 9107)),
+        ("metrics.example:1", Server("metrics.example", 1)),
+    ],
+)
+def test_an_address_to_listen_on_may_be_any(text: str, where: Server | None) -> None:
+    """host:port or [v6]:port, not on loopback only; empty is nowhere."""
+    assert Address()(text) == where
+
+
+@pytest.mark.parametrize("text", ["9107", ":9107", "host", "host:", "host:0", "host:65536", "a b:1"])
+def test_an_address_without_host_or_port_is_none(text: str) -> None:
+    """Refused with the text in it."""
+    with pytest.raises(ValueError, match="is not host:port"):
+        Address()(text)

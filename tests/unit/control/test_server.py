@@ -18,7 +18,7 @@ from relay.cast import Arrival
 from relay.cli.ask import Agent
 from relay.cli.exits import Failed, NotPermitted
 from relay.clock import Clock
-from relay.control import routes, server
+from relay.control import routes, server, views
 from relay.control.server import Control
 from relay.errors import SocketUnusable
 from relay.facts import Facts, Problem
@@ -350,7 +350,7 @@ def test_only_a_stale_socket_is_taken_over(tmp_path: Path) -> None:
 
 def test_a_look_for_the_oldest_begins_where_the_last_one_ended() -> None:
     """The bound holds while nothing can have come back to life, and for a minute at most."""
-    known = routes._OldestKnown()
+    known = views._OldestKnown()
     assert known.from_id(5, 100.0) == 0
     known.found(reading.Oldest(70, 1), 0, 5, 100.0)
     assert known.from_id(5, 101.0) == known.from_id(6, 101.0) == 70
