@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.rig.fixtures import rig, server_kind
+from tests.rig.fixtures import rig, server_kind, unique_server_kind
 
-__all__ = ["rig", "server_kind"]
+__all__ = ["rig", "server_kind", "unique_server_kind"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -161,9 +161,9 @@ def test_wrong_usage_exits_2(rig: Rig, arguments: tuple[str, ...]) -> None:
     assert finished.stderr.strip()
 
 
-def test_drain_empties_the_spool_refuses_and_stays(rig: Rig, server_kind: str) -> None:
+def test_drain_empties_the_spool_refuses_and_stays(rig: Rig, unique_server_kind: str) -> None:
     """Exit 0 once all is executed; new casts get ERROR draining, after a restart too; resume ends it."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     rig.work(b"plain")
     agent = rig.agent()
     payloads = [b"plain-%d" % n for n in range(500)]
@@ -187,9 +187,9 @@ def test_drain_empties_the_spool_refuses_and_stays(rig: Rig, server_kind: str) -
     assert b"late" not in rig.ledger.done()
 
 
-def test_drain_names_its_blockers(rig: Rig, server_kind: str) -> None:
+def test_drain_names_its_blockers(rig: Rig, unique_server_kind: str) -> None:
     """When time is up it exits 75 with the function, its count and a reason, stays draining, and may be asked again."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     agent = rig.agent()
     cast_all(agent.socket, b"nobody", [b"a", b"b", b"c"])
     finished = agent.cli("drain", "--timeout", "1", "-f", "json")
@@ -205,9 +205,9 @@ def test_drain_names_its_blockers(rig: Rig, server_kind: str) -> None:
     assert sorted(rig.ledger.done()) == [b"a", b"b", b"c"]
 
 
-def test_drain_makes_what_waits_in_backoff_due(rig: Rig, server_kind: str) -> None:
+def test_drain_makes_what_waits_in_backoff_due(rig: Rig, unique_server_kind: str) -> None:
     """A cast that failed once and would wait for most of an hour is executed by a drain."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     failing = True
     rig.work(b"moody", act=lambda _payload, _try: FAIL if failing else COMPLETE)
     agent = rig.agent({"forwarder": {"backoff_initial": "1h", "backoff_max": "1h"}})

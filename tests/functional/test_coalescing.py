@@ -10,9 +10,9 @@ from tests.rig.wait import until
 from tests.rig.workers import always_fail
 
 
-def test_an_equal_unique_of_a_living_cast_is_the_same_cast(rig: Rig, server_kind: str) -> None:
+def test_an_equal_unique_of_a_living_cast_is_the_same_cast(rig: Rig, unique_server_kind: str) -> None:
     """Same function and unique: the first one's handle, the first payload is executed, once, and the rest counted."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     agent = rig.agent()
     record = cast_all(agent.socket, b"plain", [b"first", b"second", b"third"], uniques=[b"same"] * 3)
     assert len(record.handles) == 3
@@ -57,9 +57,9 @@ def test_a_dash_stands_for_the_payload(rig: Rig) -> None:
     assert first == third != second
 
 
-def test_after_its_verdict_an_equal_unique_is_a_new_cast(rig: Rig, server_kind: str) -> None:
+def test_after_its_verdict_an_equal_unique_is_a_new_cast(rig: Rig, unique_server_kind: str) -> None:
     """Once the first is done, its unique is free: a new handle with a higher id, and its payload is executed."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     rig.work(b"plain")
     agent = rig.agent()
     before = cast_all(agent.socket, b"plain", [b"first"], uniques=[b"same"])
@@ -72,9 +72,9 @@ def test_after_its_verdict_an_equal_unique_is_a_new_cast(rig: Rig, server_kind: 
     assert agent.status()["completed"] == 2
 
 
-def test_a_cast_in_flight_still_lives(rig: Rig, server_kind: str) -> None:
+def test_a_cast_in_flight_still_lives(rig: Rig, unique_server_kind: str) -> None:
     """While a worker has the job, an equal unique joins it: its payload is not executed."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     (worker,) = rig.work(b"plain")
     worker.hold()
     agent = rig.agent()

@@ -85,10 +85,10 @@ def gearman(port: int, *arguments: str, stdin: bytes = b"") -> "subprocess.Compl
     return run(tool("gearman"), "-h", HOST, "-p", str(port), "-b", "-f", "greet", *arguments, stdin=stdin)
 
 
-def test_the_gearman_command_casts(rig: Rig, server_kind: str) -> None:
+def test_the_gearman_command_casts(rig: Rig, unique_server_kind: str) -> None:
     """Payloads from arguments, from a pipe, none, and one a line; three priorities; with its own unique or the user's:
     each is stored as it was meant and executed once, and the command says nothing and exits 0."""
-    agent, port = listening = listen(rig, server_kind)
+    agent, port = listening = listen(rig, unique_server_kind)
     said = [
         gearman(port, "one", "two"),
         gearman(port, stdin=b"from\na\0pipe " + EACH_BYTE),
@@ -263,9 +263,9 @@ PAYLOADS = {
 
 
 @each_library
-def test_a_library_casts_and_the_worker_gets_the_payload(rig: Rig, server_kind: str, library: Command) -> None:
+def test_a_library_casts_and_the_worker_gets_the_payload(rig: Rig, unique_server_kind: str, library: Command) -> None:
     """Each payload byte for byte and once; the handles are those of the casts in the backlog, in their order."""
-    agent, port = listen(rig, server_kind)
+    agent, port = listen(rig, unique_server_kind)
     # PHP's has no empty payloads: it refuses them before relay hears of it
     payloads = [payload for payload in PAYLOADS.values() if payload or library is not php]
     with calling(library(), port) as caller:

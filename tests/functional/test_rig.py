@@ -24,9 +24,9 @@ def submit(server: JobServer, function: bytes, unique: bytes, payload: bytes, ex
         return answer
 
 
-def test_a_worker_executes_a_job_and_writes_down_its_unique(rig: Rig, server_kind: str) -> None:
+def test_a_worker_executes_a_job_and_writes_down_its_unique(rig: Rig, unique_server_kind: str) -> None:
     """The payload arrives whole, with the unique it was sent under, and the server hears of its completion."""
-    (server,) = rig.serve(server_kind)
+    (server,) = rig.serve(unique_server_kind)
     rig.work(b"plain")
     answer = submit(server, b"plain", b"some.unique", b"pay\0load")
     assert answer.type == packets.WORK_COMPLETE

@@ -15,9 +15,9 @@ CANNOT_OPEN, NOT_THE_OWNER, BAD_CONFIGURATION = 73, 75, 78
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_stop_under_load_exits_0_and_loses_nothing(rig: Rig, server_kind: str, number: int) -> None:
+def test_a_stop_under_load_exits_0_and_loses_nothing(rig: Rig, unique_server_kind: str, number: int) -> None:
     """In the middle of casts: exit 0, and after the restart everything acknowledged is executed."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     rig.work(b"plain")
     agent = rig.agent()
     casting = rig.cast_in_background(agent, b"plain", (b"load-%d" % n for n in itertools.count()))

@@ -81,9 +81,9 @@ def test_a_dead_cast_is_kept_over_a_restart_and_not_tried_again(rig: Rig) -> Non
     assert len(rig.ledger.tries(b"bad")) == 1
 
 
-def test_each_send_has_a_fresh_unique_under_one_key(rig: Rig, server_kind: str) -> None:
+def test_each_send_has_a_fresh_unique_under_one_key(rig: Rig, unique_server_kind: str) -> None:
     """Workers see `<key>.<send>`: the key is the cast's at every send, no wire unique is ever used twice."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     rig.work(b"moody", act=fail_first(2))
     agent = rig.agent({"forwarder": QUICK})
     payloads = [b"moody-%d" % n for n in range(10)]
@@ -100,9 +100,9 @@ def test_each_send_has_a_fresh_unique_under_one_key(rig: Rig, server_kind: str) 
         assert len(execution.unique) <= 63
 
 
-def test_the_key_survives_a_crash_and_the_send_does_not(rig: Rig, server_kind: str) -> None:
+def test_the_key_survives_a_crash_and_the_send_does_not(rig: Rig, unique_server_kind: str) -> None:
     """A cast sent before and after a SIGKILL of the agent reaches workers under one key and two uniques."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     rig.work(b"moody", act=fail_first(1))
     agent = rig.agent({"forwarder": {"backoff_initial": 2, "backoff_max": 2}})
     cast_all(agent.socket, b"moody", [b"x"])
@@ -115,9 +115,9 @@ def test_the_key_survives_a_crash_and_the_send_does_not(rig: Rig, server_kind: s
     assert len({e.unique for e in tries}) == len(tries)
 
 
-def test_a_message_id_is_the_key(rig: Rig, server_kind: str) -> None:
+def test_a_message_id_is_the_key(rig: Rig, unique_server_kind: str) -> None:
     """A unique of 32 lower-case hex digits reaches workers as the idempotency key; any other unique does not."""
-    rig.serve(server_kind)
+    rig.serve(unique_server_kind)
     rig.work(b"plain")
     agent = rig.agent()
     message_id = b"0192f3a4b5c6d7e8f90a1b2c3d4e5f60"

@@ -15,8 +15,15 @@ def rig() -> Iterator[Rig]:
         yield stage
 
 
-@pytest.fixture(params=sorted(server_kinds, reverse=True))
-def server_kind(request: pytest.FixtureRequest) -> str:
-    """Each kind of job server in turn."""
+def _kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind
+
+
+#: each kind of job server in turn
+server_kind = pytest.fixture(params=sorted(server_kinds, reverse=True), name="server_kind")(_kind)
+#: each kind that shows workers the unique of a job, for tests that look at it, or that are not about the server
+unique_server_kind = pytest.fixture(
+    params=sorted((name for name, kind in server_kinds.items() if kind.shows_uniques), reverse=True),
+    name="unique_server_kind",
+)(_kind)

@@ -33,9 +33,9 @@ class Rig:
         self.ledger = Ledger()
         self.tracebacks_expected = False
 
-    def serve(self, kind: str, count: int = 1) -> list[JobServer]:
-        """Start count job servers of a kind more."""
-        more = [server_kinds[kind](self.directory) for _ in range(count)]
+    def serve(self, *kinds: str, count: int = 1) -> list[JobServer]:
+        """Start count job servers of each of these kinds more."""
+        more = [server_kinds[kind](self.directory) for kind in kinds for _ in range(count)]
         self.servers += more
         for server in more:
             server.start()
@@ -51,7 +51,7 @@ class Rig:
     ) -> list[Worker]:
         """Start workers for the functions, each so many at every server (or at those given)."""
         at = self.servers if servers is None else servers
-        more = [Worker(s.port, functions, self.ledger, act, delay) for s in at for _ in range(each)]
+        more = [Worker(s, functions, self.ledger, act, delay) for s in at for _ in range(each)]
         self.workers += more
         for worker in more:
             worker.start()

@@ -1,6 +1,7 @@
 """Real job servers as processes on free ports of loopback.
 
-`CGearmand` is gearmand, `Geard` is gear's geard; both have the same face. `start` returns when the port accepts;
+`CGearmand` is gearmand, `Geard` is gear's geard, `PerlGearmand` is Perl's Gearman::Server, whose program is called
+gearmand too; all have the same face. `start` returns when the port accepts;
 a server keeps its port over kill and restart. What a server knows of a function is read with the text command `status`.
 Never does: leave a process behind after `close`; use a port that a connection may be given as its own.
 Failure: a program that is not installed skips the test; a server that does not start raises with what it printed.
@@ -63,9 +64,11 @@ def free_port() -> int:
 
 
 class JobServer:
-    """What both servers have in common; a subclass says which program and how it is called."""
+    """What all servers have in common; a subclass says which program and how it is called."""
 
     program: ClassVar[str]
+    #: whether a worker may grab with GRAB_JOB_UNIQ, and is then told the unique
+    shows_uniques: ClassVar[bool] = True
 
     def __init__(self, directory: Path) -> None:
         """A server that is not started yet; directory takes what it prints."""
@@ -157,8 +160,8 @@ class CGearmand(JobServer):
     program = "gearmand"
 
     def find(self) -> str | None:
-        """Debian puts it where a plain user's PATH does not look."""
-        return shutil.which("gearmand") or shutil.which("gearmand", path="/usr/sbin:/usr/local/sbin")
+        """Debian puts it where a plain user's PATH does not look, and Perl's where it does."""
+        return shutil.which("gearmand", path="/usr/local/sbin:/usr/sbin")
 
     def command(self) -> list[str]:
         """In the foreground, without a log."""
@@ -184,4 +187,20 @@ class Geard(JobServer):
         # fmt: on
 
 
-server_kinds: dict[str, type[JobServer]] = {"gearmand": CGearmand, "geard": Geard}
+class PerlGearmand(JobServer):
+    """The server of Perl: it shows no uniques, refuses LOW, and fails the jobs of a worker that dies."""
+
+    program = "perl-gearmand"
+    shows_uniques = False
+
+    def find(self) -> str | None:
+        """Debian's package gearman-server puts it beside the C tools, under the C server's name."""
+        found = shutil.which("gearmand", path="/usr/bin:/usr/local/bin")
+        return found if found and Path(found).read_bytes().startswith(b"#!") else None
+
+    def command(self) -> list[str]:
+        """In the foreground, without a log."""
+        return [self.executable, f"--listen={HOST}", f"--port={self.port}"]
+
+
+server_kinds: dict[str, type[JobServer]] = {"gearmand": CGearmand, "geard": Geard, "perl": PerlGearmand}

@@ -1,8 +1,9 @@
 """Workers: threads that execute jobs at one job server and write down what they did.
 
-A worker grabs with GRAB_JOB_UNIQ (the only grab that both servers answer with the unique), sleeps when there is
-nothing, and comes back for ever when its server dies. What it answers to a job is decided by its `act`, a function of
-the payload and the number of the try: `done`, `always_fail`, or what one of the makers below makes.
+A worker grabs with GRAB_JOB_UNIQ (the only grab that is answered with the unique; at Perl's server, which knows no
+such grab, with GRAB_JOB), sleeps when there is nothing, and comes back for ever when its server dies. What it answers
+to a job is decided by its `act`, a function of the payload and the number of the try: `done`, `always_fail`, or what
+one of the makers below makes.
 Promises: an execution stands in the ledger before its answer is sent, so nothing done is ever missing there.
 Never does: outlive `stop`, or end by itself while its server misbehaves.
 """
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from . import packets
 from .packets import Packet, Stream, request
-from .servers import HOST
+from .servers import HOST, JobServer
 from .wait import until
 
 REGRAB_S = 1.0
@@ -115,11 +116,13 @@ class Worker(threading.Thread):
     """One worker at one server."""
 
     def __init__(
-        self, port: int, functions: Iterable[bytes], ledger: Ledger, act: Act = done, delay: float = 0.0
+        self, server: JobServer, functions: Iterable[bytes], ledger: Ledger, act: Act = done, delay: float = 0.0
     ) -> None:
         """Not started yet. `delay` is how long a job takes, in seconds."""
-        super().__init__(name=f"worker-{port}", daemon=True)
-        self.port, self.functions, self.ledger = port, list(functions), ledger
+        super().__init__(name=f"worker-{server.port}", daemon=True)
+        self.port, self.functions, self.ledger = server.port, list(functions), ledger
+        self.shown_uniques = server.shows_uniques
+        self._grab = request(packets.GRAB_JOB_UNIQ if self.shown_uniques else packets.GRAB_JOB)
         self.act, self.delay = act, delay
         self.gate = threading.Event()
         self.gate.set()
@@ -155,27 +158,30 @@ class Worker(threading.Thread):
 
     def _work(self, stream: Stream) -> None:
         stream.send(b"".join(request(packets.CAN_DO, function) for function in self.functions))
-        stream.send(request(packets.GRAB_JOB_UNIQ))
+        stream.send(self._grab)
         while not self._stopping.is_set():
             try:
                 packet = stream.read()
             except TimeoutError:  # asleep, and not woken: ask again
-                stream.send(request(packets.GRAB_JOB_UNIQ))
+                stream.send(self._grab)
                 continue
-            if packet.type == packets.JOB_ASSIGN_UNIQ:
+            if packet.type in (packets.JOB_ASSIGN_UNIQ, packets.JOB_ASSIGN):
                 answer = self._execute(packet)
                 if answer is None:
                     return
-                stream.send(answer + request(packets.GRAB_JOB_UNIQ))
+                stream.send(answer + self._grab)
             elif packet.type == packets.NO_JOB:
                 stream.send(request(packets.PRE_SLEEP))
             elif packet.type == packets.NOOP:
-                stream.send(request(packets.GRAB_JOB_UNIQ))
+                stream.send(self._grab)
 
     def _execute(self, packet: Packet) -> bytes | None:
         """The bytes of the answer to this job; None if the worker goes away without one."""
         at = time.time()
-        handle, function, unique, payload = packet.arguments(4)
+        if packet.type == packets.JOB_ASSIGN_UNIQ:
+            handle, function, unique, payload = packet.arguments(4)
+        else:
+            (handle, function, payload), unique = packet.arguments(3), b""
         if not self.gate.is_set():
             self.holding.set()
             self.gate.wait()
@@ -187,4 +193,7 @@ class Worker(threading.Thread):
         self.ledger.executions.append(Execution(function, payload, unique, self.port, at, answer))
         if answer.type is None:
             return None
-        return request(answer.type, *(part for part in (handle, answer.text) if part is not None))
+        said = request(answer.type, *(part for part in (handle, answer.text) if part is not None))
+        # as Perl's own worker: to its server an exception is only news, and the job goes on
+        fails_too = answer.type == packets.WORK_EXCEPTION and not self.shown_uniques
+        return said + request(packets.WORK_FAIL, handle) if fails_too else said
