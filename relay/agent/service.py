@@ -31,6 +31,7 @@ from relay.intake.door import Door
 from relay.intake.listener import Listener
 from relay.settings import Settings
 from relay.spool.spool import Spool
+from relay.spool.watching import Sights
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Service:
         self._stop = asyncio.Event()
         self._exit_code = os.EX_OK
         self._problems: dict[str, Problem] = {}
+        self._sights = Sights()
 
     async def run(self) -> int:
         """Live until a signal; the exit code.  Raises RelayError where a part cannot begin."""
@@ -166,7 +168,14 @@ class Service:
     def _list_problems(self) -> list[Problem]:
         """What is wrong now: what was noted, and what can be seen."""
         facts = self._forwarder.facts()
-        self._note("spool_failing", self._spool.failing)
+        self._note("spool_failing", self._spool.trouble)
+        self._note("quarantined", self._sights.quarantined)
+        self._note("log_too_long", self._sights.long_log)
+        rotten = self._spool.rotten
+        self._note(
+            "casts_damaged",
+            f"{len(rotten)} casts in the spool are damaged on disk, the first is {rotten[0]}" if rotten else None,
+        )
         limits, refusing = self._settings.spool, self._spool.refusing
         self._note(
             "spool_full",
@@ -176,7 +185,7 @@ class Service:
         )
         self._note(
             "disk_full",
-            f"the spool's disk has less than [spool] min_free ({limits.min_free} bytes) free"
+            f"the spool's disk has less than [spool] min_free ({limits.min_free} bytes) and the ballast free"
             if refusing == "disk_full"
             else None,
         )
@@ -201,6 +210,7 @@ class Service:
                     f"{backlog} casts in the backlog, {flying} in flight, {', '.join(healthy) or 'no upstream'}"
                 )
             )
+            self._sights = await asyncio.to_thread(self._spool.look)
             self._list_problems()
             self._spool.refresh()
             await asyncio.sleep(REPORT_S)

@@ -76,7 +76,8 @@ SPOOL = [
         "max_bytes",
         type=Size(),
         default="0",
-        help="Bytes the spool holds at most; more are refused with spool_full. 0: no limit.",
+        help="Bytes the spool holds at most, of payloads or of its file (less 4MiB for what an empty one needs); more "
+        "are refused with spool_full. 0: no limit.",
     ),
     cfg.Opt(
         "min_free",

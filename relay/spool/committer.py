@@ -7,9 +7,9 @@ lost one only repeats a cast, so they wait up to LINGER_S for an insert to share
 COMMIT; calls are the operator's, each in a transaction of its own, because one that fails must not refuse callers.
 
 Promises: what a batch accepted is told (`told`, in the event loop's thread) after its COMMIT returned; if it failed,
-all its arrivals are refused with `spool_error`, its verdicts are kept for the next one, and a COMMIT is tried every
-RETRY_S until one succeeds.  An error from the disk is never passed over: it is logged once for each spell, and shown by
-`failing`.
+all its arrivals are refused with `spool_error`, its verdicts are kept for the next one, and a COMMIT is tried as
+`trouble` says until one succeeds.  An error from the disk is never passed over: it is logged once for each spell, and
+shown by `failing`.  With nothing to write, `upkeep` gets its slices.
 
 Never does: open the spool, look at the network, know the forwarder.  A bug here ends the agent through `broken`.
 
@@ -20,7 +20,6 @@ bounded by those who fill it (intake by unanswered bytes, the forwarder by VERDI
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -34,9 +33,13 @@ from typing import Any, NamedTuple
 from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
+from relay.spool.ballast import Ballast
 from relay.spool.changes import Changes, Done, Setback, Took
 from relay.spool.pulse import Pulse
+from relay.spool.room import Room
 from relay.spool.transitions import Transitions
+from relay.spool.trouble import Trouble
+from relay.spool.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +49,6 @@ LINGER_VERDICTS = 4096
 #: casts and bytes of one COMMIT, beyond its first arrival
 BATCH_CASTS = 10_000
 BATCH_BYTES = 32 * 1024 * 1024
-#: bytes of a page of the database
-PAGE_BYTES = 4096
-#: seconds between two tries after a COMMIT failed
-RETRY_S = 0.2
-#: seconds that one look at the free disk space is good for
-SPACE_S = 0.1
-_PLENTY = 1 << 62
 
 
 class _Verdicts(NamedTuple):
@@ -103,6 +99,11 @@ class _Batch:
         return self.verdicts >= LINGER_VERDICTS and not failing
 
     @property
+    def idle(self) -> bool:
+        """True when nothing at all came in."""
+        return not (self.arrivals or self.calls or self.looks or self.stop or self.verdicts)
+
+    @property
     def verdicts(self) -> int:
         return len(self.done) + len(self.setbacks)
 
@@ -131,8 +132,10 @@ class Committer:
     ) -> None:
         self._transitions = transitions
         self._conn = conn
-        self._directory = path.parent
-        self._limits = limits
+        ballast = Ballast(path)
+        ballast.find()
+        self._room = Room(conn, path, limits, ballast)
+        self._upkeep = Upkeep(conn, path)
         self._loop = loop
         self._told = told
         self._broken = broken
@@ -141,11 +144,10 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: verdicts that a failed COMMIT left
         self._left = _Verdicts((), ())
-        self._space = (0.0, True)
         self._closed: str | None = None
         self.pulse = Pulse()
-        #: the disk's last error while COMMITs fail, else None
-        self.failing: str | None = None
+        #: how the disk has been
+        self.trouble = Trouble()
 
     # -- from the event loop ---------------------------------------------------------------------------------------
 
@@ -181,15 +183,12 @@ class Committer:
 
     def limit(self, limits: Limits) -> None:
         """Put other limits in force."""
-        self._limits = limits
+        self._room.limit(limits)
         self.refresh()
 
     def refresh(self) -> None:
         """Look again whether new casts have room; an idle writer would not notice by itself."""
         self.look(self._look_for_room, lambda _: None)
-
-    def _look_for_room(self, _: Transitions) -> None:
-        self._room()
 
     def stop(self) -> None:
         """Write everything that was handed in before, then end; blocks until it has."""
@@ -200,7 +199,7 @@ class Committer:
 
     def _run(self) -> None:
         try:
-            self._room()
+            self._look_for_room(self._transitions)
             while self._round():
                 pass
         except BaseException as error:  # noqa: BLE001 - whatever it is, the agent cannot go on without its writer
@@ -208,8 +207,13 @@ class Committer:
 
     def _round(self) -> bool:
         batch = self._collect()
-        if batch.arrivals or batch.verdicts or self.failing is not None:
+        failing = self.trouble.failing
+        if failing and self.trouble.rests(time.monotonic()) and not batch.stop:
+            self._refuse(batch, failing)
+        elif batch.arrivals or batch.verdicts or self.trouble.any:
             self._commit(batch)
+        elif batch.idle:
+            self._upkeep.step(time.monotonic())
         for look in batch.looks:
             self._answer(look)
         for call in batch.calls:
@@ -222,13 +226,12 @@ class Committer:
         batch.done += self._left.done
         batch.setbacks += self._left.setbacks
         self._left = _Verdicts((), ())
-        deadline = time.monotonic() + RETRY_S if batch.verdicts or self.failing is not None else None
+        failing = self.trouble.failing is not None
+        deadline = self.trouble.retry_at if self.trouble.any else self._upkeep.next_at
         while not batch.full:
             try:
-                if batch.urgent(self.failing is not None):
+                if batch.urgent(failing):
                     item = self._queue.get_nowait()
-                elif deadline is None:
-                    item = self._queue.get()
                 else:
                     item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
@@ -238,10 +241,10 @@ class Committer:
                 batch.casts += len(item.casts)
                 batch.size += item.size
             elif type(item) is _Verdicts:
+                if not (failing or batch.verdicts):
+                    deadline = min(deadline, time.monotonic() + LINGER_S)
                 batch.done += item.done
                 batch.setbacks += item.setbacks
-                if deadline is None:
-                    deadline = time.monotonic() + LINGER_S
             elif type(item) is _Take:
                 self._read(item)
             elif type(item) is _Look:
@@ -253,44 +256,65 @@ class Committer:
         return batch
 
     def _commit(self, batch: _Batch) -> None:
-        transitions, now = self._transitions, self._clock.wall()
+        transitions, trouble, now = self._transitions, self.trouble, self._clock.wall()
+        casts = bool(batch.arrivals)
         self.pulse.begin()
         try:
             self._conn.execute("BEGIN IMMEDIATE")
             transitions.store(batch.done, batch.setbacks, now)
             transitions.bury_damaged(now)
-            closed, casts, size = self._room()
+            closed, room, size = self._look_at_room()
+            if trouble.any:
+                closed, casts = self._probe(closed, now, casts=casts)
             if batch.arrivals:
-                transitions.append(batch.arrivals, now, closed, casts, size)
-            if self.failing is not None:
-                # with nothing else to write this is the probe that finds out whether the disk is well again
-                transitions.touch(now)
+                transitions.append(batch.arrivals, now, closed, room, size)
             transitions.conclude()
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:
             self.pulse.end(None)
-            self._failed(batch, error)
+            self._failed(batch, error, casts=casts)
             return
-        if self.failing is not None:
+        if trouble.succeeded(casts=casts):
             log.info("the spool can be written again")
-            self.failing = None
         changes = transitions.committed()
         self.pulse.end(sum([counts.accepted for counts in changes.counts.values()]))
-        self._room()
+        self._look_at_room()
         self._post(self._told, Committed(batch.arrivals, changes, None))
 
-    def _failed(self, batch: _Batch, error: sqlite3.Error) -> None:
+    def _probe(self, closed: str | None, now: int, *, casts: bool) -> tuple[str | None, bool]:
+        """Find out whether the disk is well again: (what refuses casts, whether writing casts is tried)."""
+        trouble, moment = self.trouble, time.monotonic()
+        if trouble.refuses(moment):
+            closed, casts = "spool_error", False
+        rehearse = not casts and trouble.rehearses(moment)
+        if trouble.failing or rehearse:
+            self._transitions.touch(now, rehearse=rehearse)
+        return closed, casts or rehearse
+
+    def _failed(self, batch: _Batch, error: sqlite3.Error, *, casts: bool) -> None:
         """Nothing of the batch happened: callers are refused, verdicts are kept."""
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
         self._transitions.forget()
-        if self.failing is None:
+        if self.trouble.any is None:
             log.error("the spool cannot be written: %s; %d casts refused", error, batch.casts)
-        self.failing = str(error)
+        if self.trouble.failed(str(error), time.monotonic(), casts=casts):
+            log.error("the spool still cannot be written: %s; casts are refused, and it is tried now and then", error)
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            self._make_room(casts=casts)
+        self._refuse(batch, str(error))
+
+    def _refuse(self, batch: _Batch, error: str) -> None:
         self._left = _Verdicts(batch.done, batch.setbacks)
         for arrival in batch.arrivals:
             arrival.outcome = ["spool_error"] * len(arrival.casts)
-        self._post(self._told, Committed(batch.arrivals, Changes(), str(error)))
+        self._post(self._told, Committed(batch.arrivals, Changes(), error))
+
+    def _make_room(self, *, casts: bool) -> None:
+        try:
+            self._room.filled(casts=casts)
+        except sqlite3.Error as error:
+            log.error("the spool cannot be read: %s", error)
 
     def _read(self, take: _Take) -> None:
         try:
@@ -331,46 +355,34 @@ class Committer:
             self._transitions.forget()
             raise
         changes = self._transitions.committed()
-        self._room()
+        self._look_at_room()
         self._post(self._told, Committed((), changes, None))
         return result
 
     @property
+    def failing(self) -> str | None:
+        """The disk's last error while COMMITs fail, else None."""
+        return self.trouble.failing
+
+    @property
+    def rotten(self) -> Sequence[int]:
+        """Ids of casts that lie damaged on disk, as of the last whole verification."""
+        return self._upkeep.rotten
+
+    @property
     def refusing(self) -> str | None:
         """The code that new casts are refused with, as of the last batch, else None."""
-        if self.failing is not None:
-            return "spool_error"
-        return self._closed
+        return "spool_error" if self.trouble.any else self._closed
 
-    def _room(self) -> tuple[str | None, int, int]:
+    def _look_for_room(self, _: Transitions) -> None:
+        self._look_at_room()
+
+    def _look_at_room(self) -> tuple[str | None, int, int]:
         """(code that refuses every new cast, casts that have room, bytes that have room)."""
-        limits, transitions = self._limits, self._transitions
-        casts = limits.max_casts - transitions.kept if limits.max_casts else _PLENTY
-        size = limits.max_bytes - transitions.kept_bytes if limits.max_bytes else _PLENTY
-        closed = None
-        if transitions.draining:
-            closed = "draining"
-        elif limits.min_free and not self._free_enough():
-            closed = "disk_full"
+        closed, casts, size = self._room.left(self._transitions.kept, self._transitions.kept_bytes)
+        closed = "draining" if self._transitions.draining else closed
         self._closed = closed or ("spool_full" if casts < 1 or size < 1 else None)
         return closed, casts, size
-
-    def _free_enough(self) -> bool:
-        now = time.monotonic()
-        if now - self._space[0] >= SPACE_S:
-            self._space = (now, self._free_bytes() >= self._limits.min_free)
-        return self._space[1]
-
-    def _free_bytes(self) -> int:
-        """What may still be written: free on the disk and inside the database; 0 where that cannot be learnt."""
-        try:
-            disk = os.statvfs(self._directory)
-        except OSError as error:
-            if self._space[1]:
-                log.error("the free space of the spool's disk cannot be learnt: %s", error)
-            return 0
-        pages: int = self._conn.execute("PRAGMA freelist_count").fetchone()[0]
-        return disk.f_bavail * disk.f_frsize + pages * PAGE_BYTES
 
     def _post(self, callback: Callable[..., None], *arguments: Any) -> None:
         try:

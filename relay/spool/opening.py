@@ -1,16 +1,22 @@
 """Opening the spool, in the order that a crash at any step allows; and closing it.
 
-The order: directory, lock, owner and mode, open, pragmas read back, TRUNCATE, version and migration, identity.  The
-checkpoint with TRUNCATE must succeed before anything is accepted: after a WAL fsync that failed, recovery may read
-frames from the page cache that never reached the disk, and what is committed behind that hole a power cut takes (10 of
-10 acknowledged casts lost on ext4; none in 134,775 crash states with the TRUNCATE).
+The order: directory, lock, what a kill left of a quarantine, owner and mode, the log looked at, the format and what
+every COMMIT needs read, open, pragmas read back, TRUNCATE, migration, identity.  The checkpoint with TRUNCATE must
+succeed before anything is accepted: after a WAL fsync that failed, recovery may read frames from the page cache that
+never reached the disk, and what is committed behind that hole a power cut takes (10 of 10 acknowledged casts lost on
+ext4; none in 134,775 crash states with the TRUNCATE).
 
-Each step refuses with SpoolUnusable (73) or SpoolOwned (75) and one line; nothing is ever overwritten or deleted.
+Each step refuses with SpoolUnusable (73) or SpoolOwned (75) and one line.  A file of another owner, mode, kind, format
+or program is refused and stays as it is, its log too.  One that SQLite calls corrupt or no database, that was cut
+short, or that has vanished from beside its log, is set aside (`quarantine`), and a new spool begins, with ids above all
+before.  Of a log with promised COMMITs behind a rotten frame a copy is kept.  Nothing is ever overwritten or deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
 import secrets
 import sqlite3
@@ -19,22 +25,35 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from relay.errors import SpoolOwned, SpoolUnusable
-from relay.spool import schema
+from relay.spool import quarantine, schema, wal
 from relay.spool import statements as sql
+from relay.spool.ballast import BALLAST_BYTES, Ballast
+from relay.spool.quarantine import sync
+
+log = logging.getLogger(__name__)
 
 #: an id of a new spool is its Unix time times this: ids of a spool made later are always higher
 ID_SCALE = 1 << 20
+#: what the first id of a new spool is above the last start's, should the clock have gone back
+ID_MARGIN = 1 << 40
 #: bytes of the smallest database that SQLite makes: a page
 SMALLEST_DATABASE = 512
 #: seconds to wait for another agent's lock, and for a reader that blocks the checkpoint
 LOCK_WAIT_S = 30.0
 CHECKPOINT_WAIT_S = 5.0
+#: bytes up to which a database of another auto_vacuum is rewritten at the start, so that it can shrink
+REWRITE_BYTES = 16 * 1024 * 1024
+#: what SQLite says of a file that will not get better by trying again
+_ROTTEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
+#: what SQLite calls auto_vacuum=INCREMENTAL
+INCREMENTAL = 2
 #: (pragma, value to set, value to read back)
 PRAGMAS: tuple[tuple[str, str, object], ...] = (
-    ("auto_vacuum", "INCREMENTAL", 2),
+    ("auto_vacuum", "INCREMENTAL", INCREMENTAL),
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", 2),
     ("journal_size_limit", str(4 * 1024 * 1024), 4 * 1024 * 1024),
@@ -67,13 +86,17 @@ class Opened(NamedTuple):
     draining: bool
 
 
+class _Unreadable(Exception):
+    """The file is, or was, a spool of ours, and cannot be read."""
+
+
 def prepare_directory(path: Path) -> None:
     """Make the spool's directory 0700, durably, and refuse one that others may write."""
     directory = path.parent
     try:
         if not directory.exists():
             directory.mkdir(mode=0o700)
-            _sync(directory.parent)
+            sync(directory.parent)
         found = directory.stat()
     except OSError as error:
         raise SpoolUnusable(f"{directory}: {error.strerror}") from None
@@ -98,37 +121,100 @@ def lock(path: Path, wait_s: float, pause: Callable[[float], None] = time.sleep)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                owner, _ = _noted(descriptor)
                 os.close(descriptor)
                 raise SpoolOwned(f"another agent (pid {owner or 'unknown'}) owns {path}") from None
             pause(0.1)
         else:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            _note(descriptor, _noted(descriptor)[1])
             return descriptor
+
+
+def _note(descriptor: int, next_id: int) -> None:
+    """Write into the lock's file whose it is, and the next id as of this start, for a spool that may come after."""
+    # on a full disk the old text stays; nothing depends on it but words and a clock that goes back
+    with contextlib.suppress(OSError):
+        os.pwrite(descriptor, f"{os.getpid():<10}\n{next_id:<20}\n".encode(), 0)
+        os.fsync(descriptor)
+
+
+def _noted(descriptor: int) -> tuple[str, int]:
+    """The pid and the id that stand in the lock's file."""
+    with contextlib.suppress(OSError, ValueError):
+        owner, _, next_id = os.pread(descriptor, 64, 0).decode("ascii").partition("\n")
+        return owner.strip(), int(next_id.strip() or 0)
+    return "", 0
 
 
 def open_spool(path: Path, now_s: float, machine_id: str, lock_wait_s: float = LOCK_WAIT_S) -> Opened:
     """Open or make the spool at `path`; `now_s` is the Unix time a new one counts its ids from."""
     prepare_directory(path)
     descriptor = lock(path, lock_wait_s)
+    try:
+        try:
+            return _open(path, descriptor, now_s, machine_id)
+        except (sqlite3.Error, OSError):
+            if not _make_room(path):
+                raise
+            return _open(path, descriptor, now_s, machine_id)
+    except (sqlite3.Error, OSError) as error:
+        os.close(descriptor)
+        raise SpoolUnusable(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _open(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:
+    """Open what is there; what cannot be read is set aside, and then there is nothing."""
+    resumed = quarantine.resume(path, now_s)
+    if resumed is not None:
+        log.critical("the spool could not be read and was set aside as %s; a new one begins", resumed)
+    try:
+        return _open_file(path, descriptor, now_s, machine)
+    except _Unreadable as error:
+        kept = quarantine.set_aside(path, str(error), now_s)
+        log.critical("the spool cannot be read (%s): it is set aside as %s; a new one begins", error, kept)
+    try:
+        return _open_file(path, descriptor, now_s, machine)
+    except _Unreadable as error:
+        raise SpoolUnusable(f"{path}: a new spool cannot be read either: {error}") from None
+
+
+def _open_file(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:
+    _check_file(path)
+    _check_log(path, now_s)
     conn: sqlite3.Connection | None = None
     try:
-        _check_file(path)
+        _check_format(path)
         # the writer thread takes the connection over; nothing else ever touches it
         conn = sqlite3.connect(path, isolation_level=None, cached_statements=256, check_same_thread=False, timeout=1)
-        schema.check(conn)
         _set_up(conn, path)
         schema.migrate(conn)
-        identity = _identify(conn, now_s, machine_id)
+        identity = _identify(conn, _first_id(descriptor, now_s), machine)
         draining = conn.execute(sql.GET_META, ("draining",)).fetchone()
-    except sqlite3.Error as error:
-        _give_up(conn, descriptor)
-        raise SpoolUnusable(f"{path}: {error}") from None
-    except BaseException:
-        _give_up(conn, descriptor)
+    except BaseException as error:
+        if conn is not None:
+            conn.close()
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _ROTTEN:
+            raise _Unreadable(str(error)) from None
         raise
+    _note(descriptor, identity.next_id)
     return Opened(conn, descriptor, identity, bool(draining and draining[0]))
+
+
+def _make_room(path: Path) -> bool:
+    """Give the ballast up if the disk is full, since a start has to write; True if that is worth another try."""
+    disk = os.statvfs(path.parent)
+    ballast = Ballast(path)
+    ballast.find()
+    return disk.f_bavail * disk.f_frsize < BALLAST_BYTES and ballast.give_up()
+
+
+def _first_id(descriptor: int, now_s: float) -> int:
+    """The first id of a spool made now: by the clock, or, should that have gone back, above all that were given out."""
+    first, (_, noted) = int(now_s) * ID_SCALE, _noted(descriptor)
+    return first if first > noted else noted + ID_MARGIN
 
 
 def close_spool(opened: Opened) -> None:
@@ -150,8 +236,9 @@ def _check_file(path: Path) -> None:
     try:
         found = path.lstat()
     except FileNotFoundError:
+        _check_lonely_log(path, "has vanished from beside its log")
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        _sync(path.parent)
+        sync(path.parent)
         return
     except OSError as error:
         raise SpoolUnusable(f"{path}: {error.strerror}") from None
@@ -159,13 +246,47 @@ def _check_file(path: Path) -> None:
         raise SpoolUnusable(f"{path} is not a regular file")
     if found.st_uid != os.geteuid():
         raise SpoolUnusable(f"{path} belongs to uid {found.st_uid}, relay runs as {os.geteuid()}")
-    if 0 < found.st_size < SMALLEST_DATABASE:
-        raise SpoolUnusable(f"{path} is no database")
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise SpoolUnusable(f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}); relay keeps it 0600")
+    if not found.st_size:
+        _check_lonely_log(path, "is empty, and its log is not")
+    elif found.st_size < SMALLEST_DATABASE:
+        raise _Unreadable(f"the file has been cut to {found.st_size} bytes")
+
+
+def _check_lonely_log(path: Path, what: str) -> None:
+    """SQLite deletes the log of a database that is empty: it is set aside before."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(f"{path}-wal").st_size:
+            raise _Unreadable(f"the file {what}")
+
+
+def _check_log(path: Path, now_s: float) -> None:
+    """Keep a copy of a log of which SQLite will not read all, since the checkpoint ends it."""
+    found = wal.inspect(path)
+    if found.state == wal.State.TORN:
+        log.warning(
+            "the spool's log ends with %d bytes of a COMMIT that did not return: a crash left them", found.unread
+        )
+    elif found.state == wal.State.DAMAGED:
+        reason = f"the log is damaged behind frame {found.frames}: {found.unread} bytes of it cannot be read"
+        kept = quarantine.keep_log(path, reason, now_s)
+        log.critical("the spool's log is damaged: %d bytes cannot be read; a copy is kept in %s", found.unread, kept)
+
+
+def _check_format(path: Path) -> None:
+    """Refuse what is newer or a stranger's, and read what is needed, by a connection that changes not even the log."""
+    conn = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=1)
+    try:
+        schema.check(conn)
+        for statement in sql.NEEDED if schema.version(conn) else ():
+            conn.execute(statement).fetchall()
+    finally:
+        conn.close()
 
 
 def _set_up(conn: sqlite3.Connection, path: Path) -> None:
+    _rewrite(conn)
     for name, value, expected in PRAGMAS:
         conn.execute(f"PRAGMA {name} = {value}").fetchall()
         found = conn.execute(f"PRAGMA {name}").fetchone()[0]
@@ -177,6 +298,17 @@ def _set_up(conn: sqlite3.Connection, path: Path) -> None:
         if time.monotonic() >= deadline:
             raise SpoolUnusable(f"{path}: a reader ({readers(path)}) blocks the checkpoint that a start needs")
         time.sleep(0.05)
+
+
+def _rewrite(conn: sqlite3.Connection) -> None:
+    """Give a small database that was made without it auto_vacuum=INCREMENTAL; a large one stays as it is."""
+    if conn.execute("PRAGMA auto_vacuum").fetchone()[0] == INCREMENTAL:
+        return
+    pages, size = (conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    if 0 < pages * size <= REWRITE_BYTES:
+        conn.execute("PRAGMA synchronous = FULL")
+        conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        conn.execute("VACUUM")
 
 
 def readers(path: Path) -> str:
@@ -194,13 +326,13 @@ def readers(path: Path) -> str:
     return ", ".join(found) or "of unknown pid"
 
 
-def _identify(conn: sqlite3.Connection, now_s: float, machine: str) -> Identity:
+def _identify(conn: sqlite3.Connection, first_id: int, machine: str) -> Identity:
     """Count the start, and give a new spool, or one that woke up on another machine, an id of its own."""
     conn.execute("BEGIN IMMEDIATE")
     try:
         spools = conn.execute(sql.SPOOLS).fetchall()
         last_id = conn.execute(sql.LAST_ID).fetchone()[0] or 0
-        next_id = max(last_id + 1, spools[-1][0] if spools else int(now_s) * ID_SCALE)
+        next_id = max(last_id + 1, spools[-1][0] if spools else first_id)
         if not spools or spools[-1][2] != machine:
             made = (next_id, secrets.token_hex(6), machine)
             conn.execute(sql.INSERT_SPOOL, made)
@@ -212,17 +344,3 @@ def _identify(conn: sqlite3.Connection, now_s: float, machine: str) -> Identity:
         raise
     conn.execute("COMMIT")
     return Identity(tuple((first, spool_id.encode()) for first, spool_id, _ in spools), next_id)
-
-
-def _give_up(conn: sqlite3.Connection | None, descriptor: int) -> None:
-    if conn is not None:
-        conn.close()
-    os.close(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,12 +21,14 @@ from relay.cast import Arrival, LaneName
 from relay.clock import Clock
 from relay.errors import SpoolUnusable
 from relay.settings import Spool as Limits
+from relay.spool import watching
 from relay.spool.changes import Counts, Done, Setback, Took
 from relay.spool.committer import Committed, Committer
 from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
 from relay.spool.preparing import prepare
 from relay.spool.pulse import Pulse
 from relay.spool.transitions import Transitions
+from relay.spool.watching import Sights
 
 #: deferred casts that one transaction makes due
 DUE_SLICE = 1000
@@ -84,6 +86,16 @@ class Spool:
         return self._writer.failing
 
     @property
+    def trouble(self) -> str | None:
+        """The disk's error while COMMITs fail, or just those with new casts, else None."""
+        return self._writer.trouble.any
+
+    @property
+    def rotten(self) -> Sequence[int]:
+        """Ids of casts that the last whole verification found damaged."""
+        return self._writer.rotten
+
+    @property
     def refusing(self) -> str | None:
         """The code that new casts are refused with, else None."""
         return self._writer.refusing
@@ -107,6 +119,10 @@ class Spool:
     def _writer(self) -> Committer:
         assert self._committer is not None, "the spool has not been started"
         return self._committer
+
+    def look(self) -> Sights:
+        """What can be seen of it from outside; may block, and may be called from any thread."""
+        return watching.look(self._path)
 
     def bytes_on_disk(self) -> int:
         """Bytes of the database and its WAL."""

@@ -80,6 +80,9 @@ READY_IDS = (
     " WHERE casts.lane = ? AND casts.id > ? AND fates.id IS NULL ORDER BY casts.id LIMIT ?"
 )
 READ_CAST = f"SELECT {_CAST} FROM casts WHERE id = ?"
+#: ids and sizes behind an id; and casts whole, from behind one id to another
+SIZES_AFTER = "SELECT id, length(payload) FROM casts WHERE id > ? ORDER BY id LIMIT ?"
+READ_CASTS = f"SELECT {_CAST} FROM casts WHERE id > ? AND id <= ? ORDER BY id"
 _DUE = "SELECT id, attempts, failures FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="
 #: deferred casts of a lane that are due at one moment: scheduled ones, ones in backoff, and ones whose backoff ends
 #: later than any can (the clock went back); in three pieces, so that each walks the index
@@ -100,7 +103,15 @@ MAKE_DUE = (
     "UPDATE fates SET due_at = ? WHERE id BETWEEN ? AND ? AND state = 'deferred' AND scheduled = 0 AND due_at > ?"
 )
 
+#: a cast behind the last one, in a lane that there is not, and its end
+REHEARSE = (
+    "INSERT INTO casts (id, lane, accepted_at, crc, payload) SELECT coalesce(max(id), 0) + 1, 0, 0, 0, x'' FROM casts"
+)
+END_REHEARSAL = "DELETE FROM casts WHERE id = (SELECT max(id) FROM casts) AND lane = 0"
+
 GET_META = "SELECT value FROM meta WHERE name = ?"
 SET_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 SPOOLS = "SELECT first_id, spool_id, machine_id FROM spools ORDER BY first_id"
 INSERT_SPOOL = "INSERT OR REPLACE INTO spools (first_id, spool_id, machine_id) VALUES (?, ?, ?)"
+#: what must be readable for anything to be written, in any format: what every COMMIT changes, and the end of the casts
+NEEDED = ("SELECT * FROM meta", "SELECT * FROM spools", "SELECT * FROM lanes", "SELECT max(id) FROM casts")

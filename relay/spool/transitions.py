@@ -427,9 +427,12 @@ class Transitions:
 
     # -- the operator ----------------------------------------------------------------------------------------------
 
-    def touch(self, now: int) -> None:
-        """Write something, to see whether that works."""
+    def touch(self, now: int, *, rehearse: bool) -> None:
+        """Write something, to see whether that works; to rehearse, a cast too, which does not stay."""
         self._execute(sql.SET_META, ("failed_until", now))
+        if rehearse:
+            self._execute(sql.REHEARSE)
+            self._execute(sql.END_REHEARSAL)
 
     def set_draining(self, draining: bool) -> None:
         """Remember that new casts are refused, or no longer."""

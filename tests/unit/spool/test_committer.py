@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,9 @@ from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
 from relay.spool.changes import Took
-from relay.spool.committer import LINGER_VERDICTS, RETRY_S, Committed, Committer, _Verdicts
+from relay.spool.committer import LINGER_VERDICTS, Committed, Committer, _Verdicts
 from relay.spool.transitions import Transitions
+from relay.spool.trouble import RETRY_S, STRIKES
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
 
 #: a test that hangs ends here
@@ -323,7 +325,7 @@ def test_verdicts_that_wait_for_the_disk_do_not_spin(path: Path) -> None:
 
     async def scenario() -> None:
         running = Running(path)
-        running.committer.failing = "disk I/O error"
+        running.committer.trouble.failed("disk I/O error", time.monotonic(), casts=False)
         running.committer._queue = Quiet()  # type: ignore[assignment]
         running.committer._left = _Verdicts([(id_, 1, 0, False, 0) for id_ in range(LINGER_VERDICTS)], [])
         batch = running.committer._collect()
@@ -333,6 +335,81 @@ def test_verdicts_that_wait_for_the_disk_do_not_spin(path: Path) -> None:
     asyncio.run(scenario())
     (wait,) = waits
     assert RETRY_S / 2 < wait <= RETRY_S
+
+
+def test_a_disk_that_goes_on_failing_is_left_alone(path: Path) -> None:
+    """After STRIKES failures callers are refused without a try, and relay tries by itself until it is well."""
+
+    async def scenario(running: Running) -> None:
+        tries: list[str] = []
+        await running.forbid_writes(True)
+        for _ in range(STRIKES):
+            await running.accept(running.writer.arrival([cast()]))
+        running.writer.conn.set_trace_callback(lambda text: tries.append(text) if text.startswith("BEGIN") else None)
+        refused = [running.writer.arrival([cast()]) for _ in range(50)]
+        began = time.monotonic()
+        for arrival in refused:
+            await running.accept(arrival)
+        took = time.monotonic() - began
+        assert [arrival.outcome for arrival in refused] == [["spool_error"]] * 50
+        assert len(tries) <= took / RETRY_S + 1
+        assert running.committer.refusing == "spool_error"
+        await running.forbid_writes(False)
+        await running.until(well)
+        while running.committer.refusing is not None:
+            await running.told.get()
+        again = running.writer.arrival([cast()])
+        await running.accept(again)
+        assert again.outcome == [again.first_id]
+
+    run(path, scenario)
+
+
+def test_a_page_that_only_new_casts_need_keeps_nothing_else_back(path: Path) -> None:
+    """Where inserts fail and the rest does not, verdicts are stored, the forwarder goes on, and casts are refused."""
+
+    async def scenario(running: Running) -> None:
+        known = running.writer.arrival([cast(), cast()])
+        await running.accept(known)
+        await running.in_the_thread(
+            lambda _: (
+                running.writer.conn.execute(
+                    "CREATE TEMP TRIGGER no BEFORE INSERT ON casts BEGIN SELECT RAISE(ABORT, 'malformed'); END"
+                )
+                and None
+            )
+        )
+        for _ in range(2 * STRIKES):
+            arrival = running.writer.arrival([cast()])
+            await running.accept(arrival)
+            assert arrival.outcome == ["spool_error"]
+        await running.until(lambda seen: running.committer.failing is None)
+        assert running.committer.trouble.any == "malformed"
+        running.committer.store([(known.first_id, 1, 1, False, 0)], [])
+        await running.until(lambda seen: any(one.changes.ended for one in seen))
+        assert running.committer.refusing == "spool_error"
+        await running.in_the_thread(lambda _: running.writer.conn.execute("DROP TRIGGER no") and None)
+        while running.committer.refusing is not None:
+            await running.told.get()
+        assert running.writer.rows("SELECT id FROM casts") == [(known.first_id + 1,)], "a rehearsal leaves nothing"
+
+    run(path, scenario)
+
+
+def test_verdicts_are_stored_beyond_the_limit_of_the_database(path: Path) -> None:
+    """max_page_count stops new casts only: a verdict that needs a page gets one."""
+
+    async def scenario(running: Running) -> None:
+        arrival = running.writer.arrival([cast()] * 300)
+        await running.accept(arrival)
+        await running.fill_the_disk(True)
+        long = "why " * 1000
+        setbacks = [setback(id_, 1, NOW)._replace(error=long) for id_ in map(int, arrival.outcome)]
+        running.committer.store([], setbacks)
+        await running.until(lambda seen: any(one.changes.ended for one in seen))
+        assert running.writer.rows("SELECT count(*) FROM fates") == [(300,)]
+
+    run(path, scenario)
 
 
 def test_a_take_that_cannot_be_read_says_so(path: Path) -> None:

@@ -7,14 +7,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from relay.errors import SpoolOwned, SpoolUnusable
-from relay.spool import opening, schema
+from relay.spool import opening, quarantine, schema
 from relay.spool.opening import ID_SCALE, Identity, Opened, close_spool, lock, machine_id, open_spool
 from tests.unit.spool.writing import Writer, cast
 
@@ -201,16 +201,6 @@ def test_a_strangers_database_stays_byte_for_byte(path: Path, directory: Path, v
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"not a database, but long enough to be looked at " * 30, b"short"])
-def test_a_file_that_is_no_database_is_refused(path: Path, directory: Path, content: bytes) -> None:
-    """What is no SQLite file is named and stays as it is."""
-    path.write_bytes(content)
-    path.chmod(0o600)
-    with pytest.raises(SpoolUnusable, match=str(path)):
-        opened(path)
-    assert path.read_bytes() == content
-
-
 @pytest.mark.parametrize("version", [schema.VERSION + 1, 1000])
 def test_a_newer_spool_is_refused_and_keeps_its_version(path: Path, version: int) -> None:
     """A spool of a newer relay is never guessed at: the text names both versions."""
@@ -231,6 +221,195 @@ def test_a_negative_version_is_none_of_ours(path: Path) -> None:
     close_spool(one)
     with pytest.raises(SpoolUnusable, match="none of relay's"):
         opened(path)
+
+
+@contextmanager
+def left_by_a_crash(path: Path, *casts: bytes) -> Iterator[None]:
+    """A spool with these casts in its log, as a killed agent leaves it."""
+    code = "import sys, pathlib\nfrom tests.unit.spool.writing import Writer, cast\n"
+    code += "writer = Writer(pathlib.Path(sys.argv[1]))"
+    code += "".join(f"\nwriter.accept(cast(payload={payload!r}))" for payload in casts)
+    with python(code, path):
+        pass
+    assert path.with_name("spool.db-wal").stat().st_size > 0
+    yield
+
+
+def test_the_log_of_a_newer_spool_is_left_alone(path: Path) -> None:
+    """A newer relay that crashed left its casts in the log: an older one that is started by mistake changes neither."""
+    with left_by_a_crash(path, b"one", b"two"):
+        conn = sqlite3.connect(path, isolation_level=None)
+        conn.execute("PRAGMA wal_autocheckpoint = 0")
+        conn.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+        log = path.with_name("spool.db-wal")
+        before = path.read_bytes(), log.read_bytes()
+        path.with_name("kept").write_bytes(before[0])
+        path.with_name("kept-wal").write_bytes(before[1])
+        conn.close()
+    for end in ("", "-wal"):
+        path.with_name(f"kept{end}").replace(f"{path}{end}")
+    path.chmod(0o600)
+    with pytest.raises(SpoolUnusable, match="made by a newer relay"):
+        opened(path)
+    assert (path.read_bytes(), log.read_bytes()) == before
+
+
+# -- what it sets aside ------------------------------------------------------------------------------------------------
+
+
+def kept(path: Path) -> list[Path]:
+    """The quarantines there are."""
+    return [one for one, _ in quarantine.kept(path)]
+
+
+def cut(path: Path) -> None:
+    """Half of the file is gone."""
+    os.truncate(path, path.stat().st_size // 8192 * 4096)
+
+
+def overwrite(path: Path) -> None:
+    """Zeros where the first pages were."""
+    with path.open("r+b") as file:
+        file.write(bytes(8192))
+
+
+def scribble(path: Path) -> None:
+    """The tables that each COMMIT needs are nonsense; the first page is as it was."""
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no database": lambda path: path.write_bytes(b"not a database, but long enough to be looked at " * 30),
+    "short": lambda path: path.write_bytes(b"short"),
+    "cut": cut,
+    "overwritten": overwrite,
+    "scribbled": scribble,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_spool_that_cannot_be_read_is_set_aside(path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is renamed byte for byte with its log, said loudly, and a new spool begins, whose ids are higher."""
+    writer = Writer(path)
+    old = writer.accept(cast(), cast())
+    writer.close()
+    DAMAGES[damage](path)
+    before = path.read_bytes()
+    path.with_name("spool.db-wal").write_bytes(b"a log")
+    again = Writer(path, now_s=2000.0)
+    (directory,) = kept(path)
+    assert (directory / "spool.db").read_bytes() == before
+    assert (directory / "spool.db-wal").read_bytes()[:5] == b"a log"
+    assert mode(directory) == 0o700
+    assert [record.levelname for record in caplog.records if record.levelname != "WARNING"] == ["CRITICAL"]
+    assert str(directory) in caplog.text
+    assert again.accept(cast())[0] > max(old)
+    again.close()
+
+
+def test_ids_after_a_quarantine_are_higher_though_the_clock_went_back(path: Path) -> None:
+    """The lock's file knows how far ids had come: a clock that was set back makes none come again."""
+    writer = Writer(path, now_s=5000.0)
+    old = writer.accept(cast())
+    writer.close()
+    path.write_bytes(b"short")
+    again = Writer(path, now_s=1.0)
+    assert again.accept(cast())[0] > max(old)
+    again.close()
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_log_whose_database_is_gone_is_kept(path: Path, missing: bool) -> None:
+    """SQLite would delete the log beside an empty or a missing database; relay sets it aside."""
+    with left_by_a_crash(path, b"one"):
+        pass
+    log = path.with_name("spool.db-wal")
+    before = log.read_bytes()
+    if missing:
+        path.unlink()
+    else:
+        os.truncate(path, 0)
+    close_spool(opened(path))
+    (directory,) = kept(path)
+    assert (directory / "spool.db-wal").read_bytes() == before
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_a_quarantine_that_was_killed_is_gone_on_with(path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before any of its renames, the next start finishes it: one directory, with database and log together."""
+    writer = Writer(path)
+    writer.accept(cast())
+    writer.close()
+    scribble(path)
+    path.with_name("spool.db-wal").write_bytes(b"a log")
+    steps = iter(range(step))
+    real = Path.rename
+
+    class Killed(BaseException):
+        pass
+
+    def rename(self: Path, target: Path) -> Path:
+        if next(steps, None) is None:
+            raise Killed
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    try:
+        close_spool(opened(path))
+        finished = True
+    except Killed:
+        finished = False
+    monkeypatch.undo()
+    assert finished == (step >= 4), "three files, and the directory itself"
+    close_spool(opened(path))
+    (directory,) = kept(path)
+    assert {one.name for one in directory.iterdir()} >= {"spool.db", "spool.db-wal", "reason"}
+    assert not list(path.parent.glob("*partial*"))
+
+
+def test_a_damaged_log_is_kept_and_what_can_be_read_of_it_is(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A bit that rots in the log takes what is behind it: a copy is kept before the checkpoint, and it is said."""
+    with left_by_a_crash(path, b"one", b"two", b"three"):
+        pass
+    log = path.with_name("spool.db-wal")
+    content = bytearray(log.read_bytes())
+    content[content.index(b"two") + 1] ^= 4
+    log.write_bytes(content)
+    writer = Writer(path)
+    (directory,) = kept(path)
+    assert (directory / "spool.db-wal").read_bytes() == content
+    assert "CRITICAL" in [record.levelname for record in caplog.records]
+    assert [one.cast[2] for one in writer.take(writer.lane())] == [b"one"]
+    writer.close()
+    caplog.clear()
+    close_spool(opened(path))
+    assert not caplog.records
+
+
+def test_a_small_spool_without_vacuum_gets_it(path: Path) -> None:
+    """A database that was made without auto_vacuum=INCREMENTAL is rewritten while it is small, with all its casts."""
+    writer = Writer(path)
+    writer.accept(cast(payload=b"kept"))
+    writer.conn.execute("PRAGMA auto_vacuum = NONE")
+    writer.conn.execute("PRAGMA journal_mode = DELETE")
+    writer.conn.execute("VACUUM")
+    assert writer.conn.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+    writer.reopen()
+    assert writer.conn.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    assert [one.cast[2] for one in writer.take(writer.lane())] == [b"kept"]
+    writer.close()
+
+
+def test_a_lock_that_cannot_be_written_is_a_lock(path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the pid does not get into the file; the spool is owned all the same."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    close_spool(opened(path))
 
 
 # -- one owner ---------------------------------------------------------------------------------------------------------

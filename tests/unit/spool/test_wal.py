@@ -1,0 +1,131 @@
+"""What stands in a log: each flipped bit of a real one is noticed, and damage is told from what a crash leaves."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from relay.spool import wal
+from relay.spool.wal import State, inspect
+
+FRAME = 4096 + 24
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database whose log holds five transactions, of two frames or more each."""
+    path = tmp_path / "a.db"
+    conn = sqlite3.connect(path, isolation_level=None)
+    conn.executescript("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x);")
+    for number in range(4):
+        conn.execute("INSERT INTO t VALUES (?)", (bytes([number]) * 6000,))
+    content = (tmp_path / "a.db-wal").read_bytes()
+    conn.close()
+    (tmp_path / "a.db-wal").write_bytes(content)
+    return path
+
+
+def log_of(path: Path) -> Path:
+    """Where its log is."""
+    return Path(f"{path}-wal")
+
+
+def frames(path: Path) -> int:
+    """How many frames there are."""
+    return (log_of(path).stat().st_size - 32) // FRAME
+
+
+def ends(path: Path) -> list[int]:
+    """Which frames end a transaction, counted from 1."""
+    content = log_of(path).read_bytes()
+    return [n for n in range(1, frames(path) + 1) if any(content[32 + (n - 1) * FRAME + 4 :][:4])]
+
+
+def flip(path: Path, at: int) -> None:
+    """One bit of its log."""
+    content = bytearray(log_of(path).read_bytes())
+    content[at] ^= 1 << at % 8
+    log_of(path).write_bytes(content)
+
+
+def test_no_log_is_sound(tmp_path: Path) -> None:
+    """Missing or empty, it holds nothing that could be lost."""
+    assert inspect(tmp_path / "a.db") == (State.SOUND, 0, 0)
+    (tmp_path / "a.db-wal").touch()
+    assert inspect(tmp_path / "a.db") == (State.SOUND, 0, 0)
+
+
+def test_a_whole_log_is_sound(path: Path) -> None:
+    """Each frame is counted, up to the last COMMIT; SQLite reads as many."""
+    assert inspect(path) == (State.SOUND, frames(path), 0)
+    conn = sqlite3.connect(path)
+    assert conn.execute("PRAGMA wal_checkpoint").fetchone()[1] == frames(path)
+    conn.close()
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("at", [2, 6, 10, 14, 18, 22, 24, 2000, FRAME - 1])
+def test_a_flip_is_noticed_wherever_it_is(path: Path, number: int, at: int) -> None:
+    """Page number, size, salts, checksum and content of a frame: damaged where promised frames follow."""
+    last = ends(path)[number - 1]
+    flip(path, 32 + (last - 1) * FRAME + at)
+    found = inspect(path)
+    assert found.state == (State.DAMAGED if number < 5 else State.TORN)
+    assert found.frames < last
+    assert found.unread >= FRAME
+
+
+@pytest.mark.parametrize("at", range(0, 32, 3))
+def test_a_flip_in_the_header_is_noticed(path: Path, at: int) -> None:
+    """SQLite ignores the whole log then; its frames say that there is one."""
+    flip(path, at)
+    assert inspect(path).state == State.DAMAGED
+
+
+def test_a_transaction_that_did_not_end_is_sound(path: Path) -> None:
+    """A kill in the middle of a COMMIT leaves good frames without an end, and half a frame: they are no promise."""
+    first = ends(path)[0]
+    os.truncate(log_of(path), 32 + (first + 1) * FRAME + 100)
+    assert inspect(path) == (State.SOUND, first, 0)
+
+
+def test_the_rest_of_a_failed_commit_is_torn(path: Path) -> None:
+    """A COMMIT of which some frames never reached the disk is no damage: only the last transaction is touched."""
+    before, last = ends(path)[-2:]
+    assert last - before >= 2
+    content = bytearray(log_of(path).read_bytes())
+    content[32 + before * FRAME : 32 + (before + 1) * FRAME] = bytes(FRAME)
+    log_of(path).write_bytes(content)
+    assert inspect(path) == (State.TORN, before, (last - before) * FRAME)
+
+
+def test_frames_from_before_the_log_began_anew_are_nothing(path: Path) -> None:
+    """After a checkpoint the log is written from its beginning under other salts: what is behind is old."""
+    conn = sqlite3.connect(path, isolation_level=None)
+    conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    conn.execute("INSERT INTO t VALUES (1)")
+    assert frames(path) > 5
+    found = inspect(path)
+    assert (found.state, found.unread) == (State.SOUND, 0)
+    assert 0 < found.frames < 5
+    conn.close()
+
+
+def test_two_failed_commits_behind_one_another_are_torn(path: Path) -> None:
+    """What two COMMITs that failed left behind a third does not follow from one another, and is no damage."""
+    old = log_of(path).read_bytes()
+    last, frames_there = ends(path)[0], frames(path)
+    # the leftovers: the second and the fourth transaction, out of their row
+    second = old[32 + last * FRAME : 32 + ends(path)[1] * FRAME]
+    fourth = old[32 + ends(path)[2] * FRAME : 32 + ends(path)[3] * FRAME]
+    log_of(path).write_bytes(old[: 32 + last * FRAME] + second[FRAME:] + fourth)
+    assert frames(path) < frames_there
+    assert inspect(path).state == State.TORN
+
+
+def test_only_so_much_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that a reader let grow without end does not make the start wait: LIMIT bytes are looked at."""
+    monkeypatch.setattr(wal, "LIMIT", 2 * 4096)
+    flip(path, 32 + 4 * FRAME + 100)
+    assert inspect(path).state == State.SOUND
