@@ -5,8 +5,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +28,6 @@ MAX_PAYLOAD = 65_536
 SMALL = {"intake": {"max_payload": MAX_PAYLOAD}}
 TIMES = 20
 """How often a caller asks for what is refused, while another casts."""
-MAIN = "import sys; from relay.agent.main import main; sys.exit(main())"
 DEADLINE_S = 0.5
 """The deadline of a packet where it is shortened."""
 
@@ -141,21 +138,6 @@ def executed(rig: Rig) -> list[bytes]:
     return sorted(execution.payload for execution in rig.ledger.tries())
 
 
-def start_with(rig: Rig, code: str, options: dict[str, dict[str, object]]) -> Agent:
-    """An agent whose program runs `code` first: for a constant that takes too long to wait for."""
-    agent = rig.unstarted_agent(options)
-    with agent.log_file.open("ab") as log:
-        agent.process = subprocess.Popen(
-            [sys.executable, "-c", f"{code}\n{MAIN}", "--config-file", str(agent.conf)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    until(agent.accepts, agent.log_tail)
-    return agent
-
-
 # -- refused alone -------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +231,7 @@ def test_half_a_packet_has_a_deadline(rig: Rig) -> None:
     rig.serve("gearmand")
     rig.work(b"plain")
     short = f"from relay.intake import connection; connection.PACKET_S = {DEADLINE_S}"
-    agent = start_with(rig, short, {})
+    agent = rig.agent(prelude=short)
     large = submission(b"plain", b"never" * 200_000)
     begun = {
         "byte": b"\0",

@@ -23,6 +23,7 @@ from .wait import until
 Options = Mapping[str, Mapping[str, object]]
 
 LONGEST_SOCKET_PATH = 107
+MAIN = "import sys; from relay.agent.main import main; sys.exit(main())"
 STATES_COUNTED = ("ready", "deferred", "held", "in_flight", "dead", "completed", "purged")
 STATES_TO_DO = ("ready", "deferred", "held", "in_flight")
 
@@ -46,6 +47,8 @@ class Agent:
         self.conf = directory / "relay.conf"
         self.log_file = directory / "agent.log"
         self.process: subprocess.Popen[bytes] | None = None
+        #: code that runs before the program does: for a constant that takes too long to wait for, or a moment to meet
+        self.prelude = ""
         self.took_to_accept = 0.0
         assert len(self.control) <= LONGEST_SOCKET_PATH, f"too long for a unix socket: {self.control}"
         self._options: dict[str, dict[str, object]] = {
@@ -68,9 +71,10 @@ class Agent:
 
     def spawn(self) -> "subprocess.Popen[bytes]":
         """Start the program and wait for nothing."""
+        command = [sys.executable, "-c", f"{self.prelude}\n{MAIN}"] if self.prelude else [program("relay-agent")]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [program("relay-agent"), "--config-file", str(self.conf)],
+                [*command, "--config-file", str(self.conf)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

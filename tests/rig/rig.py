@@ -57,9 +57,12 @@ class Rig:
             worker.start()
         return more
 
-    def agent(self, options: Options | None = None, servers: Sequence[JobServer] | None = None) -> Agent:
-        """Start an agent that forwards to the servers, in a directory of its own."""
+    def agent(
+        self, options: Options | None = None, servers: Sequence[JobServer] | None = None, prelude: str = ""
+    ) -> Agent:
+        """Start an agent that forwards to the servers, in a directory of its own; see Agent.prelude."""
         agent = self.unstarted_agent(options, servers)
+        agent.prelude = prelude
         agent.start()
         return agent
 
