@@ -1,7 +1,8 @@
 """The agent: builds the parts, joins them, runs them, and takes them down in the order that loses nothing.
 
 Up: spool (refused with 73 or 75), control, forwarder, then the intake, READY.  Down: the forwarder stops taking and
-waits for what completes, callers are read no more, what was read is committed and answered, everything is closed.
+waits for what completes, callers are read to the end of what they have sent, what was read is committed and answered,
+everything is closed.
 
 This is the one place that knows everybody: what the spool commits goes to the forwarder, what the forwarder knows goes
 to control.  A part that breaks by a bug takes the agent down with 70; the spool keeps the rest.
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: seconds between two reports to the service manager
 REPORT_S = 10.0
+#: seconds in which what callers have sent by the end is read, at most
+LAST_WORDS_S = 2.0
 #: seconds that the last answers may take to go out
 FAREWELL_S = 2.0
 #: seconds after which a thread that wants the interpreter's lock gets it: the writer, back from the disk, must not wait
@@ -220,8 +223,8 @@ class Service:
     async def _take_down(self) -> None:
         notify.notify(notify.STOPPING)
         await self._forwarder.stop(self._settings.agent.stop_timeout)
-        self._listener.close()
-        self._door.hush()
+        await self._listener.close()
+        await self._door.hush(LAST_WORDS_S)
         await self._spool.finish()
         await self._door.leave(FAREWELL_S)
         await self._control.close()

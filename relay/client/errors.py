@@ -95,7 +95,7 @@ class TooManyConnections(Rejected):
 
 
 class TooSlow(Rejected):
-    """Half of a packet was sent and not its rest in time (the process was stopped meanwhile)."""
+    """The rest of a packet did not come in time, or stood still while others waited (the process was stopped)."""
 
 
 class BadPacket(Rejected):

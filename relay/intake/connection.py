@@ -4,19 +4,24 @@ Promises: answers go out in the order of the requests, JOB_CREATED only after th
 What a caller is owed is bounded: beyond UNANSWERED_BYTES, or while all callers together fill the door's budget, or
 while it does not read its answers, nothing more is read from it.  One read more always fits.
 
-When the caller goes away its casts stay: what was read is written, only the answers are dropped.
+When the caller goes away its casts stay: what was read is written, only the answers are dropped.  When the agent stops,
+a caller on a unix socket can send no more, and what it has sent by then is read and answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import termios
 from collections import deque
 from typing import TypeAlias
 
 from relay.cast import Arrival
 from relay.doors import peer_uid
-from relay.intake.door import DEAF_S, PACKET_S, SMALL, Door
+from relay.intake.door import DEAF_S, LOOK_S, PACKET_S, Door
 from relay.intake.inquiry import Inquiry
+from relay.intake.room import SMALL
 from relay.protocol.caller import Conversation, Later, Question, refusal, refused_code
 from relay.protocol.framing import LINE
 
@@ -43,6 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         self._conversation = Conversation(door.max_payload)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
+        self._socket: socket.socket
         self._uid: int | None = None
         #: what is owed with its cost, in the order of the requests
         self._owed: deque[tuple[Owed, int]] = deque()
@@ -50,12 +56,16 @@ class Connection(asyncio.BufferedProtocol):
         #: bytes that the kernel has not taken yet, counted as unanswered, and what was read but not looked at
         self._unsent = 0
         self._unread = b""
-        #: what each arrival costs that the spool had not answered for when the caller went away
-        self._waiting: dict[Arrival, int] = {}
-        #: when the half packet began (None: there is none), the room reserved for it, and whether it waits for room
+        #: what each item costs that the spool had not answered for when the caller went away
+        self._waiting: dict[Arrival | Inquiry, int] = {}
+        #: when the half packet began (None: there is none), its size if that is large, and whether it waits for room
         self._began_at: float | None = None
-        self._reserved = 0
+        self._large = 0
         self._in_line = False
+        #: since when it has room; bytes read since the last look, and from that look to the one before
+        self._room_at = 0.0
+        self._brought = 0
+        self._moved = 0
         self._paused = False
         #: since when it does not read its answers
         self._deaf_at: float | None = None
@@ -75,7 +85,8 @@ class Connection(asyncio.BufferedProtocol):
             transport.close()
             self._gone = True
             return
-        self._uid = peer_uid(transport.get_extra_info("socket"))
+        self._socket = transport.get_extra_info("socket")
+        self._uid = peer_uid(self._socket)
         if self._door.hushed:
             self.hush()
 
@@ -85,13 +96,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """A read."""
+        self._brought += nbytes
         if not self._gone:
             self._take(bytes(memoryview(self._door.buffer)[:nbytes]))
 
     def eof_received(self) -> bool:
         """The caller sends no more; it still gets its answers."""
         self._leaving = True
-        return bool(self._owed or self._unread or self._unsent)
+        self._door.silent(self)
+        # closing sends what is written already
+        return bool(self._owed or self._unread)
 
     def pause_writing(self) -> None:
         """The caller does not read its answers."""
@@ -114,8 +128,8 @@ class Connection(asyncio.BufferedProtocol):
         """The caller is gone; its casts are not."""
         self._gone = True
         self._door.left(self)
-        # casts that wait for the writer are memory still: they are counted until they are settled
-        self._waiting = {item: cost for item, cost in self._owed if isinstance(item, Arrival) and not item.answered}
+        # what waits for the writer is memory still: it is counted until it is settled
+        self._waiting = {item: cost for item, cost in self._owed if not isinstance(item, bytes) and not item.answered}
         self._owed.clear()
         self._door.answered(self._unanswered - sum(self._waiting.values()))
         self._unanswered = 0
@@ -143,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
                 if code is not None:
                     self._door.refused[code] += 1
             elif isinstance(item, Question):
-                self._owe(self._door.desk.ask(item, self._found), QUESTION_BYTES + len(item.about))
+                self._owe(self._door.desk.ask(item, self._settled), QUESTION_BYTES + len(item.about))
             else:
                 if isinstance(item, Later):
                     arrival = Arrival([item.cast], self._uid, self._settled, item.not_before)
@@ -168,21 +182,44 @@ class Connection(asyncio.BufferedProtocol):
         elif self._began_at is None or progressed:
             self._began_at = self._loop.time()
         size = self._conversation.expected
-        wanted = size if size > SMALL else 0
-        if wanted != self._reserved:
+        large = size if size > SMALL else 0
+        # one that follows another has to ask for itself, or who sends many would keep its room from all others
+        if large != self._large or (large and progressed):
             self._free_room()
-            if wanted:
-                self._in_line = not self._door.reserve(self, wanted)
-                self._reserved = wanted
+            if large:
+                self._large = large
+                self._room_at = self._loop.time()
+                self._in_line = not self._door.room.ask(self, large)
 
     def _free_room(self) -> None:
-        reserved, self._reserved = self._reserved, 0
-        if self._in_line:
+        if self._large:
+            self._large = 0
             self._in_line = False
-            if self._door.give_up(self):
-                return
-        if reserved:
-            self._door.release(reserved)
+            self._door.room.leave(self)
+
+    @property
+    def eager(self) -> bool:
+        """True when the caller has sent something that is not read yet."""
+        if self._unread:
+            return True
+        count = fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4))
+        return count != bytes(4)
+
+    @property
+    def lags(self) -> bool:
+        """True when a large packet has hardly moved since the last look, and it is its caller who keeps it back."""
+        if self._deaf_at is not None:
+            return True
+        if self._paused or self._loop.time() - self._room_at < LOOK_S or self.eager:
+            return False
+        return self._moved < self._large * LOOK_S / PACKET_S
+
+    def give_way(self) -> None:
+        """Others wait for the room that this caller does not use."""
+        if self._deaf_at is not None:
+            self._transport.abort()
+        else:
+            self._refuse_the_rest()
 
     def look(self, now: float) -> None:
         """Give up on a caller whose half packet is older than PACKET_S, unless it is we who do not read.
@@ -191,36 +228,41 @@ class Connection(asyncio.BufferedProtocol):
         its answers hold is what others wait for.
         """
         self._count_unsent()
+        self._moved, self._brought = self._brought, 0
         if self._deaf_at is not None and self._door.full and now - self._deaf_at >= DEAF_S:
             self._transport.abort()
+        if self._in_line and self.eager:
+            # it waits for room; one that has nothing to be read waits for its caller
+            self._began_at = now
         if self._began_at is None or now - self._began_at <= PACKET_S:
             return
         if self._deaf_at is not None:
             self._transport.abort()
-        elif not self._paused:
-            self._conversation.closing = True
-            self._began_at = None
-            self._pause()
-            self._door.refused["too_slow"] += 1
-            self._owe(refusal("too_slow"), ITEM_BYTES)
-            self._answer()
+        elif not self._paused or self._in_line:
+            self._refuse_the_rest()
+
+    def _refuse_the_rest(self) -> None:
+        """Tell the caller that it was too slow, and let go of what it began."""
+        self._conversation.end()
+        self._began_at = None
+        self._free_room()
+        self._pause()
+        self._door.refused["too_slow"] += 1
+        self._owe(refusal("too_slow"), ITEM_BYTES)
+        self._answer()
 
     # -- answering -------------------------------------------------------------------------------------------------
 
-    def _settled(self, arrival: Arrival) -> None:
-        """The spool has answered for these casts."""
-        if type(arrival.outcome) is not range:
-            self._door.refused.update([code for code in arrival.outcome if isinstance(code, str)])
+    def _settled(self, item: Arrival | Inquiry) -> None:
+        """The spool has answered for these casts, or this question."""
+        if type(item) is Arrival and type(item.outcome) is not range:
+            self._door.refused.update([code for code in item.outcome if isinstance(code, str)])
         if self._gone:
-            self._door.answered(self._waiting.pop(arrival, 0))
-        self._found()
-
-    def _found(self) -> None:
-        """Something that is owed has its answer."""
-        if not self._gone:
-            self._answer()
-            if self._paused:
-                self.go_on()
+            self._door.answered(self._waiting.pop(item, 0))
+            return
+        self._answer()
+        if self._paused:
+            self.go_on()
 
     def _answer(self) -> None:
         """Write every answer that is known, up to the first that is not, while the caller reads them."""
@@ -270,6 +312,15 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- the flow --------------------------------------------------------------------------------------------------
 
+    def last_words(self) -> bool:
+        """Let the caller send no more; True when what it has sent is still to be read to its end."""
+        ended = self._leaving or self._conversation.closing or self._transport.is_closing()
+        if ended or self._socket.family != socket.AF_UNIX:
+            return False
+        # on a unix socket what has been sent stays to be read, and then comes the end; on TCP no such end can be set
+        self._socket.shutdown(socket.SHUT_RD)
+        return True
+
     def hush(self) -> None:
         """Read no more, for good."""
         self._hushed = True
@@ -295,10 +346,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def go_on(self) -> None:
         """Read again, if nothing speaks against it."""
-        if self._in_line and not self._door.in_line(self):
-            # room was reserved for us; the time that we waited is not the caller's
+        if self._in_line and not self._door.room.waits(self):
+            # there is room for us; the time that we waited is not the caller's
             self._in_line = False
-            self._began_at = self._loop.time()
+            self._room_at = self._began_at = self._loop.time()
         if not self._paused or self._gone or self._deaf_at is not None or self._hushed or self._in_line:
             return
         if self._conversation.closing or self._unanswered >= UNANSWERED_BYTES:

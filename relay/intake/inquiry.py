@@ -36,11 +36,16 @@ class Inquiry:
 
     __slots__ = ("_desk", "_settled", "_text", "question")
 
-    def __init__(self, question: Question, desk: Desk, settled: Callable[[], None]) -> None:
+    def __init__(self, question: Question, desk: Desk, settled: Callable[[Inquiry], None]) -> None:
         self.question = question
         self._desk = desk
         self._settled = settled
         self._text: bytes | None = None
+
+    @property
+    def answered(self) -> bool:
+        """True when nothing is waited for."""
+        return self._text is not None or self.question.kind == LINE
 
     @property
     def answer(self) -> bytes | None:
@@ -53,7 +58,7 @@ class Inquiry:
         """The spool has looked."""
         running = cast_id is not None and self._desk.forwarder.is_in_flight(cast_id)
         self._text = status(self.question, cast_id is not None, running)
-        self._settled()
+        self._settled(self)
 
 
 class Desk:
@@ -65,8 +70,8 @@ class Desk:
         self._answers = answers
         self._version = version
 
-    def ask(self, question: Question, settled: Callable[[], None]) -> Inquiry:
-        """Put a question; `settled` is called if its answer comes later."""
+    def ask(self, question: Question, settled: Callable[[Inquiry], None]) -> Inquiry:
+        """Put a question; `settled` is called with it if its answer comes later."""
         inquiry = Inquiry(question, self, settled)
         if question.kind == Kind.GET_STATUS:
             # 0 is no cast's id: a handle of another server is known to nobody here

@@ -19,6 +19,8 @@ from relay.settings import Intake
 
 #: connections that wait to be accepted
 BACKLOG = 1024
+#: turns of the loop in which everybody who waits is accepted, and made a connection
+TURNS = 8
 
 
 class Listener:
@@ -52,11 +54,16 @@ class Listener:
     def _connection(self) -> Connection:
         return Connection(self._door)
 
-    def close(self) -> None:
-        """Accept nobody any more; who is connected stays."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+    async def close(self) -> None:
+        """Accept nobody any more; who is connected stays, and so does who waits to be accepted.
+
+        On a socket of the service manager's those who wait are the next agent's.
+        """
         if self._made is not None:
             close_door(*self._made)
             self._made = None
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+        for server in self._servers:
+            server.close()
+        self._servers.clear()

@@ -161,6 +161,11 @@ class Conversation:
         """The size in bytes of the packet that has begun and is kept, 0 when there is none."""
         return self._framer.expected
 
+    def end(self) -> None:
+        """Read nothing more; what has begun is forgotten."""
+        self.closing = True
+        self._framer.forget()
+
     def feed(self, data: bytes) -> list[Item]:
         """The turn that these bytes complete."""
         if self.closing:
@@ -170,7 +175,7 @@ class Conversation:
         except BadFrame as error:
             turn = self._turn(error.packets)
             if not self.closing:
-                self.closing = True
+                self.end()
                 turn.append(_REFUSED["bad_packet"])
             return turn
         return self._turn(packets)
@@ -204,6 +209,7 @@ class Conversation:
                 add = run.append
             turn.append(answer)
             if self.closing:
+                self.end()
                 return turn
         if run:
             turn.append(run)

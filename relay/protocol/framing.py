@@ -68,6 +68,12 @@ class Framer:
         """The size in bytes, header included, of the packet that is being gathered; 0 when none is."""
         return len(self._pieces) + self._lacking if self._pieces else 0
 
+    def forget(self) -> None:
+        """Let go of a packet that has begun; the framer is of no use afterwards."""
+        self._rest = b""
+        self._pieces = bytearray()
+        self._lacking = self._skipping = 0
+
     def feed(self, data: bytes) -> list[Packet]:
         """The packets that `data` completes, in order."""
         packets: list[Packet] = []

@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,6 +138,51 @@ def test_a_crowd_with_half_a_packet_each(rig: Rig, count: int, half: bytes) -> N
         assert memory(agent) < MEMORY
     record = cast_all(agent.socket, b"nobody", [b"after"])
     assert record.acknowledged == [b"after"]
+
+
+def test_large_packets_pass_by_those_that_stand_still(rig: Rig) -> None:
+    """20 callers send half of a large packet, and then a byte now and then: a large cast of another's passes by.
+
+    It need not wait until each of them has had its time (PACKET_S, two at once): whoever hardly moves while another one
+    waits is told too_slow. A packet that stands still where nobody waits for its room is completed in the end.
+    The program looks each 0.1 s for those who stand still in place of each second, so that it takes less time.
+    """
+    rig.serve("gearmand")
+    agent = rig.agent(prelude="from relay.intake import connection, door; connection.LOOK_S = door.LOOK_S = 0.1")
+    large = submission(b"nobody", b"x" * 16 * MIB)
+    with agent.connect() as alone:
+        alone.send(large[:-1])
+        threading.Event().wait(1)
+        assert still_there([alone]), "nobody waits for its room"
+        alone.send(large[-1:])
+        assert alone.read().type == packets.JOB_CREATED
+    with contextlib.ExitStack() as crowd:
+        callers = [crowd.enter_context(agent.connect()) for _ in range(20)]
+        push(callers, large[: 8 * MIB])
+        trickling = threading.Event()
+        thread = threading.Thread(target=trickle, args=(callers, trickling))
+        thread.start()
+        try:
+            with agent.connect() as honest:
+                assert honest.ask(large).type == packets.JOB_CREATED
+        finally:
+            trickling.set()
+            thread.join()
+        told = [caller.read() for caller in callers if not still_there([caller])]
+        assert {(answer.type, answer.arguments(2)[0]) for answer in told} == {(packets.ERROR, b"too_slow")}
+    assert agent.status()["accepted"] == 2
+
+
+def trickle(callers: list[Stream], stop: threading.Event) -> None:
+    """Send a byte from each, again and again, where it is taken."""
+    for caller in callers:
+        caller.socket.setblocking(False)
+    while not stop.wait(0.02):
+        for caller in callers:
+            with contextlib.suppress(OSError):
+                caller.socket.send(b"x")
+    for caller in callers:
+        caller.socket.settimeout(30)
 
 
 def test_headers_of_4_gib(rig: Rig) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from relay.clock import Clock
 from relay.facts import Facts
+from relay.intake import room
 from relay.intake.connection import Connection
-from relay.intake.door import Door
+from relay.intake.door import PACKET_S, Door
 from relay.protocol import admin
 from relay.protocol.caller import refusal
 from relay.protocol.packets import REQ, RES, Kind, encode
@@ -381,20 +382,151 @@ def test_a_conversation_that_ends_early_in_a_long_read_is_closed(path: Path) -> 
 
 
 def test_at_a_stop_everybody_gets_what_is_owed(path: Path) -> None:
-    """A caller that is behind with reading still gets an answer for each cast that was read from it."""
+    """What a caller has sent by then is read to its end and answered, cast for cast; after that it can send no more."""
 
     async def scenario(intake: Intake) -> None:
         caller = await intake.call()
-        sending = asyncio.create_task(caller.send(submission() * 40_000))
-        await until(lambda: any(connection._paused for connection in intake.door.connections))
-        intake.door.hush()
+        there, go_on = intake.stop_at_commit()
+        await caller.send(submission())
+        await asyncio.to_thread(there.wait, GUARD_S)
+        # more than is read while nothing is answered, so that some of it is left in the socket
+        request = submission(payload=bytes(100_000))
+        taken = await caller.push(request, 100 * 1024 * 1024)
+        assert taken < 100 * 1024 * 1024
+        hushing = asyncio.create_task(intake.door.hush(GUARD_S))
         await idle()
-        sending.cancel()
+        with pytest.raises(BrokenPipeError):
+            caller.sock.send(b"more")
+        assert not hushing.done()
+        go_on.set()
+        await hushing
         leaving = asyncio.create_task(intake.door.leave(GUARD_S))
-        committed = intake.spool._next_id - intake.first
-        assert committed
-        for number in range(committed):
-            assert await caller.read(len(intake.created(number))) == intake.created(number)
+        expected = b"".join(intake.created(number) for number in range(1 + taken // len(request)))
+        assert await caller.read(len(expected) + 1) == expected
         await leaving
+
+    run(path, scenario)
+
+
+def test_at_a_stop_nobody_is_waited_for_longer_than_said(path: Path) -> None:
+    """A caller whose last words cannot be read, because it does not read its answers, is not read from any more."""
+
+    async def scenario(intake: Intake) -> None:
+        deaf = await intake.call()
+        await deaf.push(ECHO, 100 * 1024 * 1024)
+        await intake.door.hush(0.01)
+        await intake.door.leave(0.01)
+        await until(lambda: not intake.door.connections)
+
+    run(path, scenario)
+
+
+@pytest.mark.parametrize("beyond", [1, 20_000, 60_000])
+def test_a_caller_that_sends_no_more_and_reads_late_gets_the_end(path: Path, beyond: int) -> None:
+    """Also when a few last bytes of its answers had no room in the socket yet when it closed its sending side."""
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call()
+        (connection,) = intake.door.connections
+        sent = bytearray()
+        # fill the socket to the brim, and a little more, less than makes the transport pause
+        while not connection._unsent:  # type: ignore[attr-defined]
+            await caller.send(encode(REQ, Kind.ECHO_REQ, bytes(beyond)))
+            sent += encode(RES, Kind.ECHO_RES, bytes(beyond))
+            await asyncio.sleep(0)
+        caller.sock.shutdown(socket.SHUT_WR)
+        await idle()
+        assert await caller.read(len(sent) + 1) == sent
+
+    run(path, scenario)
+
+
+# -- large packets -----------------------------------------------------------------------------------------------------
+
+LARGE = submission(payload=bytes(100_000))
+
+
+def test_a_line_of_any_length_goes_on_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When whoever held up a line of 400 leaves, all of them are read, however deep one thing leads to another."""
+    monkeypatch.setattr(room, "HALF_BYTES", 100_000)
+
+    async def scenario(intake: Intake) -> None:
+        first = await intake.call()
+        await first.send(LARGE[:-1])
+        await idle()
+        callers = [await intake.call() for _ in range(400)]
+        for caller in callers:
+            await caller.send(LARGE)
+        await idle()
+        assert intake.rows("SELECT count(*) FROM casts") == [(0,)]
+        await first.send(LARGE[-1:])
+        await first.read(len(intake.created(0)))
+        for caller in callers:
+            await caller.read(len(intake.created(0)))
+        assert intake.rows("SELECT count(*) FROM casts") == [(401,)]
+
+    run(path, scenario, connections=500)
+
+
+def test_one_large_packet_behind_another_takes_its_place_in_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends many lets those in between that wait."""
+    monkeypatch.setattr(room, "HALF_BYTES", 100_000)
+
+    async def scenario(intake: Intake) -> None:
+        many, one = await intake.call(), await intake.call()
+        await many.send(LARGE[:-1])
+        await idle()
+        await one.send(LARGE)
+        await idle()
+        await many.send(LARGE[-1:] + LARGE * 20)
+        # the first of many, then the one that waited
+        assert await one.read(len(intake.created(1))) == intake.created(1)
+        await many.read(21 * len(intake.created(0)))
+
+    run(path, scenario)
+
+
+def test_whoever_is_too_slow_frees_its_room_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it does not read that it was: others need not wait until it goes away."""
+    monkeypatch.setattr(room, "HALF_BYTES", 100_000)
+
+    async def scenario(intake: Intake) -> None:
+        slow = await intake.call()
+        (connection,) = intake.door.connections
+        # its answers fill the socket, and a little more
+        while not connection._unsent:  # type: ignore[attr-defined]
+            await slow.send(encode(REQ, Kind.ECHO_REQ, bytes(20_000)))
+            await asyncio.sleep(0)
+        await slow.send(LARGE[:-1])
+        await idle()
+        other = await intake.call()
+        await other.send(LARGE)
+        await idle()
+        assert await other.silent()
+        connection.look(asyncio.get_running_loop().time() + PACKET_S + 1)
+        assert await other.read(len(intake.created(0))) == intake.created(0)
+        assert len(intake.door.connections) == 2
+
+    run(path, scenario)
+
+
+def test_questions_of_a_caller_that_left_are_counted_until_they_are_answered(path: Path) -> None:
+    """What waits for the writer is memory, whoever asked; afterwards nothing is counted any more."""
+
+    async def scenario(intake: Intake) -> None:
+        caller, other = await intake.call(), await intake.call()
+        there, go_on = intake.stop_at_commit()
+        await other.send(submission())
+        await asyncio.to_thread(there.wait, GUARD_S)
+        before = intake.door._unanswered
+        # it leaves an answer unread, so that its end is seen at once
+        await caller.send(ECHO + (encode(REQ, Kind.GET_STATUS, b"H:vm:1") + b"status\n") * 100)
+        await idle()
+        caller.sock.close()
+        await until(lambda: len(intake.door.connections) == 1)
+        assert intake.door._unanswered - before >= 100 * 1000
+        go_on.set()
+        await other.read(len(intake.created(0)))
+        await until(lambda: intake.door._unanswered == 0)
 
     run(path, scenario)

@@ -53,7 +53,7 @@ class Asked:
         self.settled = 0
         self.desk = Desk(self.spool, self.forwarder, Answers(b"H:vm:"), "1.2.3")  # type: ignore[arg-type]
 
-    def settle(self) -> None:
+    def settle(self, _: Inquiry) -> None:
         """An answer has come."""
         self.settled += 1
 
