@@ -25,11 +25,13 @@ CAUSES: dict[Event, str | None] = {
     Event.EXHAUST: "the worker reported a failure, and with it there are `max_attempts` of them",
     Event.REFUSE: "the upstream answered the submission with an `ERROR` that says it can never be taken",
     Event.DAMAGE: "the cast was read from disk, and its checksum does not fit",
-    Event.HOLD: None,
-    Event.RELEASE: None,
-    Event.BURY: None,
-    Event.REVIVE: None,
-    Event.PURGE: None,
+    Event.HOLD: "an operator held it, or `hold --new` holds its function",
+    Event.RELEASE: "an operator released it, or the hold of its function lapsed or was ended",
+    Event.BURY: "an operator buried it",
+    Event.REVIVE: "an operator revived it",
+    Event.POSTPONE: "an operator released or revived it, and the moment that its caller named has not come",
+    Event.PURGE: "an operator purged it, or `keep_dead` is over",
+    Event.MOVE: "an operator purged what `export --hold` wrote out",
 }
 #: moves of an event that has a cause, which nothing causes yet all the same
 NOT_YET: frozenset[tuple[State, Event]] = frozenset(

@@ -118,6 +118,8 @@ class Taken(NamedTuple):
     failures: int
     #: True when the cast has a fate of state deferred, so that the counts know where it was taken from
     deferred: bool
+    #: the idempotency key that an imported cast brought, else None
+    key: bytes | None = None
 
 
 _SEED = struct.Struct("<qqqq").pack

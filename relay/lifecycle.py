@@ -8,6 +8,9 @@ nothing either: the cast is ready again at once, whatever its row says, and goes
 DONE stands beside every living state, not only IN_FLIGHT: a worker's answer can arrive late, when the cast was already
 given back, deferred or even buried, and work that is done is never done again on purpose.
 
+What an operator releases or revives before the moment that its caller named is for later again: a caller's time is not
+the operator's to change.  MOVE is the purge of what was written out by `export --hold`: it lives on elsewhere.
+
 What does not stand in the table cannot happen; `after` raises on it, and a test walks all pairs.  The picture in
 docs/lifecycle.md is drawn from here.
 """
@@ -48,7 +51,9 @@ class Event(Enum):
     RELEASE = "release"
     BURY = "bury"
     REVIVE = "revive"
+    POSTPONE = "released before its time"
     PURGE = "purge"
+    MOVE = "moved away"
 
 
 class NotInTheTable(RelayError):
@@ -76,8 +81,11 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.HELD, Event.RELEASE): State.READY,
     (State.READY, Event.BURY): State.DEAD,
     (State.DEFERRED, Event.BURY): State.DEAD,
+    (State.HELD, Event.POSTPONE): State.DEFERRED,
     (State.HELD, Event.BURY): State.DEAD,
+    (State.HELD, Event.MOVE): State.PURGED,
     (State.DEAD, Event.REVIVE): State.READY,
+    (State.DEAD, Event.POSTPONE): State.DEFERRED,
     (State.DEAD, Event.PURGE): State.PURGED,
 }
 

@@ -20,73 +20,29 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from relay.clock import Clock
 from relay.control import answers, health, metrics
+from relay.control.editing import Editing
+from relay.control.requests import Answer, Refused, Request, Text, filter_of, may_change
 from relay.control.views import Views
 from relay.errors import SpoolUnusable
 from relay.facts import Facts, Problem
 from relay.spool import reading
-from relay.spool.reading import Filter
 from relay.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
 #: paths that anybody may read, over TCP too
 PUBLIC = ("/metrics", "/health")
-#: how the parameters of a filter are read, and what they must be
-_PARAMETERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "function": (str, "a glob"),
-    "state": (str, "a state"),
-    "older_than": (float, "seconds"),
-    "newer_than": (float, "seconds"),
-    "uid": (int, "an integer"),
-    "error": (str, "a text"),
-    "limit": (int, "an integer"),
-}
-
 _T = TypeVar("_T")
 
 
-class Refused(Exception):
-    """A request that is not answered with what it asked for: the HTTP status, a code, one sentence."""
-
-    def __init__(self, status: int, code: str, text: str, allow: str = "") -> None:
-        super().__init__(text)
-        self.status = status
-        self.code = code
-        self.allow = allow
-
-    def body(self) -> dict[str, str]:
-        """The error as it is answered."""
-        return {"error": self.code, "text": str(self)}
-
-
-class Request(NamedTuple):
-    """A request, and the uid of the process that sent it."""
-
-    method: str
-    path: str
-    query: Sequence[tuple[str, str]]
-    uid: int | None
-
-
-class Text(NamedTuple):
-    """An answer that is ready: its HTTP status, its content type, its bytes."""
-
-    status: int
-    content_type: str
-    body: bytes
-
-
-#: an object, a text, or pieces of JSON Lines that come as they are read
-Answer: TypeAlias = dict[str, Any] | Text | AsyncGenerator[bytes, None]
 _Route: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
 
@@ -116,6 +72,7 @@ class Routes:
             "/v1/casts": {"GET": self._casts},
             "/v1/drain": {"GET": self._blockers, "POST": self._drain},
             "/v1/resume": {"POST": self._resume},
+            **Editing(spool, clock, self._views.read).table,
         }
 
     async def answer(self, request: Request) -> Answer:
@@ -127,7 +84,7 @@ class Routes:
         if route is None:
             allow = ", ".join(methods)
             raise Refused(405, "wrong_method", f"{request.path} takes {allow}, not {request.method}.", allow)
-        if request.method != "GET" and request.uid not in (0, os.geteuid()):
+        if request.method != "GET" and not may_change(request.uid):
             raise Refused(403, "not_permitted", f"uid {request.uid} may read but change nothing; root may.")
         try:
             return await route(request)
@@ -155,7 +112,7 @@ class Routes:
         return Text(health.http_status(said), health.CONTENT_TYPE, json.dumps(said).encode() + b"\n")
 
     async def _casts(self, request: Request) -> Answer:
-        wanted, limit = _filter(request.query)
+        wanted, limit = filter_of(request.query)
         casts = reading.backlog(self._spool.path, wanted, limit, self._clock.wall())
         # the first slice is read before anything is answered, so that a spool that cannot be read is an error
         return self._lines(casts, await self._read(lambda: _encoded(casts)))
@@ -195,22 +152,3 @@ class Routes:
 def _encoded(casts: Iterator[dict[str, Any]]) -> bytes:
     """The next casts as JSON Lines; empty when there are no more."""
     return b"".join([json.dumps(cast).encode() + b"\n" for cast in islice(casts, reading.SLICE)])
-
-
-def _filter(query: Sequence[tuple[str, str]]) -> tuple[Filter, int | None]:
-    """The filter that a query spells, and its limit; Refused for what is none."""
-    given: dict[str, Any] = {}
-    for name, text in query:
-        if name not in _PARAMETERS:
-            raise Refused(400, "bad_filter", f"There is no filter {name!r}; there are {', '.join(_PARAMETERS)}.")
-        convert, what = _PARAMETERS[name]
-        try:
-            given[name] = convert(text)
-        except ValueError:
-            raise Refused(400, "bad_filter", f"{name} is {what}, not {text!r}.") from None
-    if given.get("state", "ready") not in reading.STATES:
-        raise Refused(400, "bad_filter", f"state is one of {', '.join(reading.STATES)}, not {given['state']!r}.")
-    limit = given.pop("limit", None)
-    if limit is not None and limit < 0:
-        raise Refused(400, "bad_filter", f"limit is at least 0, not {limit}.")
-    return Filter(**given), limit

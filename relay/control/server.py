@@ -28,7 +28,8 @@ import h11
 
 from relay import settings
 from relay.clock import Clock
-from relay.control.routes import Answer, Refused, Request, Routes, Text
+from relay.control.requests import Answer, Refused, Request, Text
+from relay.control.routes import Routes
 from relay.doors import KEEP_PATH, close_door, inode, open_door, peer_uid
 from relay.errors import RelayError, SocketUnusable
 from relay.facts import Facts, Problem
@@ -170,9 +171,9 @@ class _Peer:
         return self._http.their_state is not h11.IDLE or bool(self._http.trailing_data[0])
 
     async def request(self) -> Request | None:
-        """The next request, its body read and dropped (no route takes one); None when the peer has gone."""
+        """The next request with its body; None when the peer has gone."""
         begun: h11.Request | None = None
-        body = 0
+        body = bytearray()
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
@@ -182,12 +183,12 @@ class _Peer:
             elif isinstance(event, h11.Request):
                 begun = event
             elif isinstance(event, h11.Data):
-                body += len(event.data)
-                if body > BODY_LIMIT:
+                body += event.data
+                if len(body) > BODY_LIMIT:
                     raise Refused(413, "body_too_large", f"A body is at most {BODY_LIMIT} bytes.")
             elif isinstance(event, h11.EndOfMessage):
                 assert begun is not None
-                return _request(begun, self._uid)
+                return _request(begun, self._uid, bytes(body))
             else:
                 return None
 
@@ -239,10 +240,10 @@ def _json(status: int, body: dict[str, Any]) -> Text:
     return Text(status, _JSON, json.dumps(body).encode() + b"\n")
 
 
-def _request(begun: h11.Request, uid: int | None) -> Request:
+def _request(begun: h11.Request, uid: int | None, body: bytes) -> Request:
     target = urlsplit(begun.target.decode("ascii", "replace"))
     try:
         query = parse_qsl(target.query, keep_blank_values=True, max_num_fields=32)
     except ValueError as error:
         raise Refused(400, "bad_request", f"{error}.") from None
-    return Request(begun.method.decode("ascii"), unquote(target.path), query, uid)
+    return Request(begun.method.decode("ascii"), unquote(target.path), query, uid, body)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import accumulate
 
@@ -66,7 +66,8 @@ class Heads:
         for name, counts in self._spool.counts.items():
             track = self.track(name)
             track.more = counts.ready > 0
-            track.due_more = counts.deferred > 0
+            # released and revived ones count as ready
+            track.due_more = counts.deferred > 0 or counts.ready > 0
             self.want(track)
 
     def expedite(self) -> None:
@@ -112,6 +113,26 @@ class Heads:
         """It can be sent again: read on."""
         for track in lane.tracks:
             self.want(track)
+
+    def fence(self, numbers: Collection[int]) -> None:
+        """Send nothing of these lanes until `unfence`: their casts are being changed."""
+        for number in numbers:
+            # a lane so new that nothing of it was told yet has one too
+            self.track(self._spool.name(number)).lane.fences += 1
+
+    def unfence(self, numbers: Collection[int], now: float) -> None:
+        """The change is over, and `drop` was told what left."""
+        for number in numbers:
+            lane = self._tracks[number].lane
+            lane.fences -= 1
+            self._enter_lane(lane, now)
+
+    def drop(self, number: int, ids: Collection[int]) -> None:
+        """These casts of a lane are not to be sent any more."""
+        track = self._tracks.get(number)
+        if track is not None:
+            self.buffered -= track.drop(ids)
+            self.refill(track)
 
     def refill(self, track: Track) -> None:
         """Read on for a track that runs low."""

@@ -11,6 +11,7 @@ Tracks are the lane's priorities, each with a number in the spool; the higher pr
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from relay.cast import LaneName, Taken, Waiting
@@ -38,17 +39,22 @@ class Flight:
         "cast",
         "doubts",
         "failures",
+        "key",
         "size",
         "track",
     )
 
-    def __init__(self, cast: Waiting, track: Track, attempts: int, failures: int, deferred: bool) -> None:
+    def __init__(
+        self, cast: Waiting, track: Track, attempts: int, failures: int, deferred: bool, key: bytes | None = None
+    ) -> None:
         self.cast = cast
         self.track = track
         self.size = len(cast[2])
         self.attempts = attempts
         self.failures = failures
         self.deferred = deferred
+        #: the idempotency key that it was imported with, if it was
+        self.key = key
         self.doubts = 0
         #: True while it counts among the casts that wait in memory
         self.buffered = True
@@ -128,6 +134,18 @@ class Track:
         self.more = True
         return freed
 
+    def drop(self, ids: Collection[int]) -> int:
+        """Forget these casts, where they wait here; the bytes that gives back."""
+        freed = 0
+        for flight in [flight for flight in self.again if flight.cast[0] in ids]:
+            self.again.remove(flight)
+            freed += OVERHEAD + flight.size if flight.buffered else 0
+        freed += sum([OVERHEAD + len(cast[2]) for cast in self.fresh if cast[0] in ids])
+        freed += sum([OVERHEAD + len(taken.cast[2]) for taken in self.due if taken.cast[0] in ids])
+        self.fresh = deque([cast for cast in self.fresh if cast[0] not in ids])
+        self.due = deque([taken for taken in self.due if taken.cast[0] not in ids])
+        return freed
+
     def pull(self, casts: int) -> list[Flight]:
         """At most `casts` to be sent now."""
         out: list[Flight] = []
@@ -145,8 +163,8 @@ class Track:
             self.new_turn = not self.new_turn
         return out
 
-    def _revived(self, taken: Taken) -> tuple[Waiting, Track, int, int, bool]:
-        return taken.cast, self, taken.attempts, taken.failures, taken.deferred
+    def _revived(self, taken: Taken) -> tuple[Waiting, Track, int, int, bool, bytes | None]:
+        return taken.cast, self, taken.attempts, taken.failures, taken.deferred, taken.key
 
 
 class Share:
@@ -184,6 +202,7 @@ class Lane:
 
     __slots__ = (
         "deaths_logged",
+        "fences",
         "function",
         "last_error",
         "log_at",
@@ -207,6 +226,8 @@ class Lane:
         self.log_at = 0.0
         self.unlogged = 0
         self.deaths_logged = 0
+        #: changes of an operator's that are under way on its casts: nothing is sent
+        self.fences = 0
 
     def track(self, name: LaneName) -> Track:
         """The track of that priority, made when it is new."""

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from random import Random
 
 from relay.clock import Clock
@@ -135,8 +136,21 @@ class Forwarder:
 
     def is_in_flight(self, cast_id: int) -> bool:
         """True while that cast is at an upstream, without a verdict."""
+        return any(flight.cast[0] == cast_id for flight in self._outstanding())
+
+    def _outstanding(self) -> Iterator[Flight]:
         links = [outlet.link for outlet in self._outlets.values() if outlet.link is not None]
-        return any(flight.cast[0] == cast_id for link in links for flight in link.outstanding())
+        return chain.from_iterable(link.outstanding() for link in links)
+
+    def fence(self, numbers: Collection[int]) -> set[int]:
+        """Send nothing of these lanes until `unfence`; the ids of all casts that are in flight."""
+        self._heads.fence(numbers)
+        return {flight.cast[0] for flight in self._outstanding()}
+
+    def unfence(self, numbers: Collection[int]) -> None:
+        """What was changed of these lanes is told; they go on."""
+        self._heads.unfence(numbers, self._clock.monotonic())
+        self._pump()
 
     def expedite(self) -> None:
         """Deferred casts on disk were made due: look at them now."""
@@ -148,6 +162,8 @@ class Forwarder:
         changes = committed.changes
         self._tally.stored(changes)
         now, wall = self._clock.monotonic(), self._clock.wall()
+        for number, ids in changes.left.items():
+            self._heads.drop(number, set(ids))
         for number, due_at in changes.due.items():
             track = self._heads.track(self._spool.name(number))
             track.scheduled = track.scheduled or number in changes.scheduled

@@ -42,7 +42,7 @@ class Schedule:
 
     def enter(self, share: Share, now: float) -> None:
         """Have this lane take turns, if it has something to send here and room of its own."""
-        if share.queued or not share.routed or share.parked or now < share.not_before:
+        if share.queued or not share.routed or share.parked or share.lane.fences or now < share.not_before:
             return
         share.window.lapse(now)
         if share.lane.waiting and share.window.room(self.limits):
@@ -55,7 +55,7 @@ class Schedule:
         for ring in (self._moving, self._others):
             while ring and len(out) < most:
                 share = ring[0]
-                if share.parked or not share.routed:
+                if share.parked or not share.routed or share.lane.fences:
                     ring.popleft()
                     share.queued = False
                     continue

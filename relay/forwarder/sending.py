@@ -1,8 +1,8 @@
 """Out: casts that the schedule picked become jobs on a link, each under a wire unique that was never used before.
 
-The part of it before the last dot is the cast's idempotency key, the same at every send: the caller's message id, else
-the id of the spool and the cast.  Behind the dot stand a mark of this start and the number of the send: job servers
-lose a job that is submitted twice under one unique.
+The part of it before the last dot is the cast's idempotency key, the same at every send: what an imported cast
+brought, else the caller's message id, else the id of the spool and the cast.  Behind the dot stand a mark of this start
+and the number of the send: job servers lose a job that is submitted twice under one unique.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Sender:
             number += 1
             (id_, unique, payload), name = flight.cast, flight.track.name
             flight.began_at, flight.began_us = now, wall
-            if unique is not None and is_message_id(unique):
+            if flight.key is not None:
+                wire = b"%b.%b-%d" % (flight.key, mark, number)
+            elif unique is not None and is_message_id(unique):
                 wire = b"%b.%b-%d" % (unique, mark, number)
             else:
                 wire = b"%b-%d.%b-%d" % (identity.spool_id(id_), id_, mark, number)

@@ -124,6 +124,8 @@ class Changes:
     scheduled: set[int] = field(default_factory=set)
     #: (lane, id) of deferred casts that are no longer taken
     settled: list[tuple[int, int]] = field(default_factory=list)
+    #: lane -> ids of casts that an operator took out of the forwarder's reach
+    left: dict[int, list[int]] = field(default_factory=dict)
 
     def of(self, lane: int) -> Counts:
         """The change of one lane."""

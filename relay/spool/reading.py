@@ -57,7 +57,7 @@ _FROM_LANE = "SELECT id FROM (SELECT id FROM casts WHERE lane = {} AND id > :aft
 _FROM_FATES = "SELECT id FROM fates WHERE id > :after AND state = :state ORDER BY id LIMIT :slice"
 _FROM_CASTS = "SELECT id FROM casts WHERE id > :after ORDER BY id LIMIT :slice"
 #: the condition that each field of a filter stands for
-_CONDITIONS = {
+CONDITIONS = {
     "function": "CAST(function AS TEXT) GLOB :function",
     "state": "state = :state",
     "older_than": "accepted_at <= :now - :older_than * 1000000",
@@ -67,7 +67,7 @@ _CONDITIONS = {
 }
 _OLDEST = (
     "SELECT casts.id, casts.accepted_at FROM casts LEFT JOIN fates ON fates.id = casts.id"
-    " WHERE casts.id >= ? AND coalesce(fates.state, 'deferred') = 'deferred' ORDER BY casts.id LIMIT 1"
+    " WHERE casts.id >= ? AND coalesce(fates.state, 'ready') IN ('ready', 'deferred') ORDER BY casts.id LIMIT 1"
 )
 
 
@@ -122,12 +122,12 @@ def backlog(path: Path, wanted: Filter, limit: int | None, now: int) -> Generato
     from sqlite_utils import Database
 
     parameters = {**wanted.given(), "now": now, "slice": SLICE}
-    with closing(_connect(path)) as conn:
+    with closing(connect(path)) as conn:
         try:
             database = Database(conn, execute_plugins=False)
-            source = _source(database, wanted)
+            walk = source(conn, wanted)
             left = limit
-            for ids in _slices(database, source, parameters):
+            for ids in _slices(database, walk, parameters):
                 if left == 0:
                     return
                 for row in _rows(database, ids, parameters, left):
@@ -139,7 +139,7 @@ def backlog(path: Path, wanted: Filter, limit: int | None, now: int) -> Generato
 
 def counts(path: Path) -> Totals:
     """The sums over all lanes, and the rest of what `status` says with the agent down."""
-    with closing(_connect(path)) as conn:
+    with closing(connect(path)) as conn:
         try:
             total, lanes = Counts(), {}
             for number, function, priority, *values in conn.execute(sql.LANES).fetchall():
@@ -155,7 +155,7 @@ def counts(path: Path) -> Totals:
 
 def oldest(path: Path, from_id: int) -> Oldest | None:
     """The oldest cast that is ready, deferred or in flight, among those with an id of `from_id` or more."""
-    with closing(_connect(path)) as conn:
+    with closing(connect(path)) as conn:
         try:
             found = conn.execute(_OLDEST, (from_id,)).fetchone()
         except sqlite3.Error as error:
@@ -163,7 +163,7 @@ def oldest(path: Path, from_id: int) -> Oldest | None:
     return Oldest(*found) if found else None
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """Open for reading, and make sure that it is a spool of a format we know."""
     try:
         os.stat(path)
@@ -204,23 +204,23 @@ def _explained(path: Path, error: sqlite3.Error) -> SpoolUnusable:
     return SpoolUnusable(f"{path}: {error}")
 
 
-def _source(database: Any, wanted: Filter) -> str:
+def source(conn: sqlite3.Connection, wanted: Filter) -> str:
     """The statement for the next ids to look at; a rare function or state is found without a scan."""
     if wanted.state in ("deferred", "held", "dead"):
         return _FROM_FATES
     if wanted.function is None:
         return _FROM_CASTS
-    lanes = [row["number"] for row in database.query(_LANES_LIKE, {"function": wanted.function})]
+    lanes = [row[0] for row in conn.execute(_LANES_LIKE, {"function": wanted.function})]
     if len(lanes) > LANES_WALKED:
         return _FROM_CASTS
     parts = [_FROM_LANE.format(lane) for lane in lanes] or ["SELECT id FROM casts WHERE 0"]
     return f"{' UNION ALL '.join(parts)} ORDER BY id LIMIT :slice"
 
 
-def _slices(database: Any, source: str, parameters: dict[str, Any]) -> Iterator[Sequence[int]]:
+def _slices(database: Any, walk: str, parameters: dict[str, Any]) -> Iterator[Sequence[int]]:
     after = 0
     while True:
-        ids = [row["id"] for row in database.query(source, {**parameters, "after": after})]
+        ids = [row["id"] for row in database.query(walk, {**parameters, "after": after})]
         if not ids:
             return
         yield ids
@@ -230,7 +230,7 @@ def _slices(database: Any, source: str, parameters: dict[str, Any]) -> Iterator[
 def _rows(database: Any, ids: Sequence[int], parameters: dict[str, Any], left: int | None) -> list[dict[str, Any]]:
     """The rows of these ids that the filter lets through, fetched whole."""
     conditions = [f"id IN ({','.join(map(str, ids))})"]
-    conditions += [condition for name, condition in _CONDITIONS.items() if name in parameters]
+    conditions += [condition for name, condition in CONDITIONS.items() if name in parameters]
     limit = SLICE if left is None else min(left, SLICE)
     statement = f"SELECT * FROM backlog WHERE {' AND '.join(conditions)} ORDER BY id LIMIT {limit}"
     return list(database.query(statement, parameters))

@@ -16,7 +16,9 @@ is found by a 64-bit digest and then compared: an index over random text cuts th
     fates     what became of it, when it did not simply go well: its state, when due, failures, the last error;
               `scheduled` is 1 while it waits for the moment its caller named, and due_at is that moment
     attempts  its last attempts
-    holds     function patterns that are held       paused    upstreams that are paused
+    holds     patterns of functions whose new casts are held, and until when       paused    upstreams that are paused
+    imports   where imported casts came from, and the idempotency keys they brought; kept beyond their end
+    done      a bounded history of casts that are done, where that is wanted
     backlog   the documented view for readers
 """
 
@@ -26,7 +28,7 @@ import sqlite3
 
 from relay.errors import SpoolUnusable
 
-VERSION = 1
+VERSION = 2
 
 #: what a lane counts, in the order of its columns; `ready` and `in flight` together are what is left of `accepted`
 COUNTS = (
@@ -101,8 +103,66 @@ CREATE VIEW backlog AS
     FROM casts JOIN lanes ON lanes.number = casts.lane LEFT JOIN fates ON fates.id = casts.id;
 """
 
+#: `fates` anew, for a CHECK cannot be altered.  A cast of state `ready` in it is one that was released or revived: its
+#: lane may have been read past its id.  `held_by` says who keeps a held one back (`operator`, `export`, or `new GLOB`
+#: for a row of `holds`), `exported` that it was written out by `export --hold`
+_VERSION_2 = """
+DROP VIEW backlog;
+CREATE TABLE fates_2 (
+    id INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('ready', 'deferred', 'held', 'dead')),
+    scheduled INTEGER NOT NULL DEFAULT 0,
+    due_at INTEGER,
+    since INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    error TEXT NOT NULL,
+    held_by TEXT NOT NULL DEFAULT '',
+    exported INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO fates_2 (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error)
+    SELECT id, lane, state, scheduled, due_at, since, attempts, failures, reason, error FROM fates;
+DROP TABLE fates;
+ALTER TABLE fates_2 RENAME TO fates;
+CREATE INDEX fates_by_due ON fates (lane, scheduled, due_at) WHERE state = 'deferred';
+CREATE INDEX fates_again ON fates (lane, id) WHERE state = 'ready';
+CREATE INDEX fates_dead ON fates (since) WHERE state = 'dead';
+CREATE TABLE imports (
+    id INTEGER PRIMARY KEY,
+    origin TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL,
+    imported_at INTEGER NOT NULL
+);
+CREATE TABLE done (
+    id INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    not_before INTEGER,
+    uid INTEGER,
+    digest INTEGER,
+    "unique" BLOB,
+    bytes INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    began_at INTEGER NOT NULL,
+    done_at INTEGER NOT NULL,
+    upstream TEXT NOT NULL
+);
+CREATE INDEX done_by_digest ON done (digest) WHERE digest IS NOT NULL;
+CREATE INDEX done_by_time ON done (done_at);
+CREATE VIEW backlog AS
+    SELECT casts.id, lanes.function, casts."unique",
+           CASE lanes.priority WHEN 0 THEN 'high' WHEN 1 THEN 'normal' ELSE 'low' END AS priority,
+           coalesce(fates.state, 'ready') AS state, length(casts.payload) AS bytes,
+           casts.accepted_at, casts.not_before, fates.due_at, coalesce(fates.attempts, 0) AS attempts,
+           coalesce(fates.failures, 0) AS failures, fates.error AS last_error, casts.uid
+    FROM casts JOIN lanes ON lanes.number = casts.lane LEFT JOIN fates ON fates.id = casts.id;
+"""
+
 #: version -> the statements that lead to it from the one before
-_STEPS = {1: _VERSION_1}
+_STEPS = {1: _VERSION_1, 2: _VERSION_2}
 
 
 def version(conn: sqlite3.Connection) -> int:

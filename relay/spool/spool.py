@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from relay.cast import Arrival, LaneName
 from relay.clock import Clock
@@ -24,6 +25,8 @@ from relay.settings import Spool as Limits
 from relay.spool import watching
 from relay.spool.changes import Counts, Done, Setback, Took
 from relay.spool.committer import Committed, Committer
+from relay.spool.edits import Edit, Tally, apply, fenced
+from relay.spool.holds import Hold
 from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
 from relay.spool.preparing import prepare
 from relay.spool.pulse import Pulse
@@ -56,7 +59,12 @@ class Spool:
         self._made_due = False
         self.on_committed: Callable[[Committed], None] = lambda _: None
         self.on_made_due: Callable[[], None] = lambda: None
+        #: casts of these lanes are about to be changed: nothing of them is sent until `on_unfence`; the ids in flight
+        self.on_fence: Callable[[Collection[int]], Collection[int]] = lambda _: ()
+        self.on_unfence: Callable[[Collection[int]], None] = lambda _: None
         self._committer: Committer | None = None
+        #: casts accepted since the start
+        self.accepted = 0
 
     def start(self, loop: asyncio.AbstractEventLoop, broken: Callable[[BaseException], None]) -> None:
         """Start the writer; `broken` is called when it ends by a bug."""
@@ -196,6 +204,59 @@ class Spool:
             raise SpoolUnusable(f"{self._path}: {error}") from None
         self.draining = False
 
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """The patterns of functions whose new casts are held."""
+        return self._transitions.holds.all
+
+    async def edit(self, edit: Edit, casts: Mapping[int, int], *, dry_run: bool = False) -> Tally:
+        """Change a slice of casts (id -> lane) in one transaction; what came of it, once it is on disk.
+
+        Nothing that is changed is sent meanwhile, nor afterwards.  A dry run is rolled back.  Raises SpoolUnusable
+        where the disk fails.
+        """
+        lanes = set(casts.values()) if fenced(edit.verb) else set()
+        busy = self.on_fence(lanes) if lanes else ()
+        change = partial(self._edit, edit, list(casts), busy, dry_run)
+        try:
+            tally: Tally = await self._change(change)
+        except _DryRun as done:
+            tally = done.tally
+        finally:
+            if lanes:
+                self.on_unfence(lanes)
+        return tally
+
+    def _edit(
+        self, edit: Edit, ids: Sequence[int], busy: Collection[int], dry_run: bool, transitions: Transitions
+    ) -> Tally:
+        tally = apply(transitions, edit, ids, busy, self._clock.wall())
+        if dry_run:
+            raise _DryRun(tally)
+        return tally
+
+    async def hold_new(self, pattern: str, until: int | None) -> None:
+        """Hold what is still to come for functions that match, until a moment (us) or for ever."""
+        await self._change(lambda transitions: transitions.holds.set(pattern, until))
+
+    async def release_new(self, pattern: str) -> bool:
+        """End that; False where there was no such hold."""
+        known: bool = await self._change(lambda transitions: transitions.holds.drop(pattern))
+        return known
+
+    async def _change(self, change: Callable[[Transitions], Any]) -> Any:
+        """A transaction of an operator's; never one while verdicts wait for the disk, which it would not know of."""
+
+        def checked(transitions: Transitions) -> Any:
+            if self._writer.failing is not None:
+                raise SpoolUnusable(f"{self._path}: {self._writer.failing}")
+            return change(transitions)
+
+        try:
+            return await self._writer.call(checked)
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{self._path}: {error}") from None
+
     def refresh(self) -> None:
         """Bring `refusing` up to date, while nobody casts."""
         self._writer.refresh()
@@ -222,10 +283,19 @@ class Spool:
                 self.counts[name] = Counts()
                 self._numbers[name.function, name.priority] = number
             self.counts[name].add(change)
+            self.accepted += change.accepted
         self.on_committed(committed)
         for arrival in committed.arrivals:
             arrival.answered = True
             arrival.settled(arrival)
+
+
+class _DryRun(Exception):
+    """Ends a transaction that is not to be."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
 
 
 def _make_due(now: int, after_id: int, transitions: Transitions) -> int | None:

@@ -83,12 +83,13 @@ READ_CAST = f"SELECT {_CAST} FROM casts WHERE id = ?"
 #: ids and sizes behind an id; and casts whole, from behind one id to another
 SIZES_AFTER = "SELECT id, length(payload) FROM casts WHERE id > ? ORDER BY id LIMIT ?"
 READ_CASTS = f"SELECT {_CAST} FROM casts WHERE id > ? AND id <= ? ORDER BY id"
-_DUE = "SELECT id, attempts, failures FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="
-#: deferred casts of a lane that are due at one moment: scheduled ones, ones in backoff, and ones whose backoff ends
-#: later than any can (the clock went back); in three pieces, so that each walks the index
+_DUE = "SELECT id, attempts, failures, 1 AS deferred FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="
+#: casts of a lane whose fate lets them go at one moment: released and revived ones, scheduled ones, ones in backoff,
+#: and ones whose backoff ends later than any can (the clock went back); in four pieces, so that each walks an index
 DUE_IDS = (
-    "SELECT due.id, due.attempts, due.failures FROM"
-    f" (SELECT * FROM ({_DUE} 1 AND due_at <= ? ORDER BY due_at LIMIT ?)"
+    "SELECT due.id, due.attempts, due.failures, due.deferred FROM (SELECT * FROM"
+    " (SELECT id, attempts, failures, 0 AS deferred FROM fates WHERE lane = ? AND state = 'ready' ORDER BY id LIMIT ?)"
+    f" UNION ALL SELECT * FROM ({_DUE} 1 AND due_at <= ? ORDER BY due_at LIMIT ?)"
     f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at <= ? ORDER BY due_at LIMIT ?)"
     f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at > ? ORDER BY due_at LIMIT ?)) AS due LIMIT ?"
 )
@@ -108,6 +109,44 @@ REHEARSE = (
     "INSERT INTO casts (id, lane, accepted_at, crc, payload) SELECT coalesce(max(id), 0) + 1, 0, 0, 0, x'' FROM casts"
 )
 END_REHEARSAL = "DELETE FROM casts WHERE id = (SELECT max(id) FROM casts) AND lane = 0"
+#: what an operator's change needs to know of n casts
+EDITED = {
+    n: "SELECT casts.id, casts.lane, casts.not_before, length(casts.payload), casts.digest, fates.state,"
+    " fates.scheduled, fates.due_at, coalesce(fates.attempts, 0), coalesce(fates.failures, 0),"
+    " coalesce(fates.reason, ''), coalesce(fates.error, ''), coalesce(fates.held_by, ''), coalesce(fates.exported, 0)"
+    f" FROM casts LEFT JOIN fates ON fates.id = casts.id WHERE casts.id IN ({','.join('?' * n)})"
+    for n in CHUNKS
+}
+#: the fate of a cast as an operator's change leaves it
+EDIT_FATE = (
+    "INSERT OR REPLACE INTO fates (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error,"
+    " held_by, exported) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+UNIQUE = 'SELECT "unique" FROM casts WHERE id = ?'
+IMPORTED_KEY = "SELECT key FROM imports WHERE id = ?"
+ANY_IMPORT = "SELECT 1 FROM imports LIMIT 1"
+FIND_ORIGIN = "SELECT id FROM imports WHERE origin = ?"
+INSERT_IMPORT = "INSERT INTO imports (id, origin, key, imported_at) VALUES (?, ?, ?, ?)"
+#: origins whose casts are gone for long enough
+DROP_IMPORTS = (
+    "DELETE FROM imports WHERE id IN (SELECT imports.id FROM imports LEFT JOIN casts ON casts.id = imports.id"
+    " WHERE imports.id > ? AND imported_at < ? AND casts.id IS NULL ORDER BY imports.id LIMIT ?)"
+)
+
+#: the patterns whose new casts are held, and the lanes that each matches
+HOLDS = "SELECT pattern, until FROM holds ORDER BY pattern"
+SET_HOLD = "INSERT INTO holds (pattern, until) VALUES (?, ?) ON CONFLICT (pattern) DO UPDATE SET until = excluded.until"
+DROP_HOLD = "DELETE FROM holds WHERE pattern = ?"
+HELD_LANES = (
+    "SELECT lanes.number, holds.pattern, holds.until FROM holds JOIN lanes"
+    " ON CAST(lanes.function AS TEXT) GLOB holds.pattern"
+)
+HOLDS_OF = "SELECT pattern, until FROM holds WHERE CAST(? AS TEXT) GLOB pattern"
+#: a cast that is held from the start
+HOLD_FRESH = (
+    "INSERT INTO fates (id, lane, state, since, attempts, failures, reason, error, held_by)"
+    " VALUES (?, ?, 'held', ?, 0, 0, 'held', '', ?)"
+)
 
 GET_META = "SELECT value FROM meta WHERE name = ?"
 SET_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"

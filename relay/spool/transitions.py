@@ -18,6 +18,7 @@ from relay.cast import COLUMNS, SHORT_COLUMNS, Arrival, LaneName, Taken, Waiting
 from relay.lifecycle import Event, State, after
 from relay.spool import statements as sql
 from relay.spool.changes import Changes, Counts, Done, Setback, Took
+from relay.spool.holds import Holds
 from relay.spool.preparing import digest, kept_unique
 
 _DEFERRED = after(State.IN_FLIGHT, Event.FAIL)
@@ -53,7 +54,8 @@ class Transitions:
     """The spool's lanes in memory and the moves of casts, on `conn`."""
 
     def __init__(self, conn: sqlite3.Connection, draining: bool = False) -> None:
-        self._execute = conn.execute
+        self.execute = self._execute = conn.execute
+        self.many = conn.executemany
         self._lanes: dict[tuple[bytes, int], int] = {}
         self._names: dict[int, LaneName] = {}
         #: lanes that this transaction made
@@ -63,6 +65,12 @@ class Transitions:
         self.kept_bytes = 0
         #: deferred casts handed out by `take_due` and without a verdict yet
         self._taken_due: dict[int, set[int]] = {}
+        #: those of them that count as ready: released or revived, they have a fate all the same
+        self._again: set[int] = set()
+        #: the patterns whose new casts are held
+        self.holds = Holds(conn)
+        #: True once a cast was imported: only then is a key of its own looked for
+        self._imported = False
         #: casts that a take found rotten, and how many of them this transaction buries
         self._damaged: dict[int, _Damaged] = {}
         self._buried: list[int] = []
@@ -72,7 +80,7 @@ class Transitions:
         self.changes = Changes()
 
     def load(self) -> dict[LaneName, Counts]:
-        """Read the lanes and their counts."""
+        """Read the lanes and their counts, and what is held."""
         found: dict[LaneName, Counts] = {}
         for number, function, priority, *values in self._execute(sql.LANES):
             name = LaneName(number, function, priority)
@@ -81,6 +89,8 @@ class Transitions:
             found[name] = counts = Counts(values)
             self.kept += counts.kept
             self.kept_bytes += counts.bytes
+        self.holds.load()
+        self._imported = self._execute(sql.ANY_IMPORT).fetchone() is not None
         return found
 
     def ages(self, casts: int) -> list[tuple[int, int]]:
@@ -107,11 +117,13 @@ class Transitions:
         changes, self.changes = self.changes, Changes()
         self._made.clear()
         self.draining = self._drains
+        self.holds.committed()
         for id_ in self._buried:
             del self._damaged[id_]
         self._buried = []
         for lane, id_ in changes.settled:
             self._taken_due[lane].discard(id_)
+            self._again.discard(id_)
         for counts in changes.counts.values():
             self.kept += counts.kept
             self.kept_bytes += counts.bytes
@@ -125,6 +137,7 @@ class Transitions:
         self._drains = self.draining
         self._buried = []
         self.changes = Changes()
+        self.holds.forget()
 
     # -- accepting -------------------------------------------------------------------------------------------------
 
@@ -141,6 +154,7 @@ class Transitions:
         for arrival in arrivals:
             made = arrival.prepared
             fits = closed is None and len(arrival.casts) <= casts and arrival.size <= size
+            fits = fits and not (self.holds.lanes and made and self.holds.concern(made, now))
             if made is not None and fits and twins.keys().isdisjoint(made.keys) and _distinct(made.keys):
                 casts -= len(arrival.casts)
                 size -= arrival.size
@@ -169,6 +183,7 @@ class Transitions:
             self._lanes[function, priority] = number
             self._names[number] = LaneName(number, function, priority)
             self._made.append((function, priority))
+            self.holds.made(number, function)
         return number
 
     def _add_each(
@@ -202,7 +217,10 @@ class Transitions:
                 crc = checksum(seed(lane, now, later, arrival.uid), id_, key, unique, payload)
                 values += (id_, lane, now, later, arrival.uid, key, unique, crc, payload)
                 self._count_fresh(lane, [(id_, unique, payload)])
-                if later is not None and later > now:
+                pattern = self.holds.pattern(lane, now)
+                if pattern is not None:
+                    self._hold_fresh(lane, id_, pattern, now)
+                elif later is not None and later > now:
                     self._schedule(lane, id_, later, now)
                 if unique:
                     twins[function, unique] = id_
@@ -217,6 +235,12 @@ class Transitions:
         self.changes.due[lane] = min(later, self.changes.due.get(lane, later))
         self.changes.scheduled.add(lane)
         self._execute(sql.SCHEDULE, (id_, lane, later, now))
+
+    def _hold_fresh(self, lane: int, id_: int, pattern: str, now: int) -> None:
+        """The cast just counted as fresh is of a function that is held."""
+        self.changes.fresh[lane].pop()
+        self.changes.of(lane).held += 1
+        self._execute(sql.HOLD_FRESH, (id_, lane, now, f"new {pattern}"))
 
     def _twins(self, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, bytes], int]:
         """(function, unique) -> id of each living cast that has the digest of one of these."""
@@ -289,11 +313,12 @@ class Transitions:
         out = self._taken_due.setdefault(lane, set())
         most = casts + len(out) + 1
         backoff, scheduled = self._execute(sql.NEXT_DUE, (lane, now, lane, now)).fetchone()
-        due = self._execute(sql.DUE_IDS, (lane, now, most, lane, now, most, lane, far, most, most)).fetchall()
+        bounds = (lane, most, lane, now, most, lane, now, most, lane, far, most, most)
+        due = self._execute(sql.DUE_IDS, bounds).fetchall()
         taken: list[Taken] = []
         damaged: list[_Damaged] = []
         exhausted = True
-        for id_, attempts, failures in due:
+        for id_, attempts, failures, deferred in due:
             if id_ in out:
                 continue
             if len(taken) + len(damaged) == casts:
@@ -305,11 +330,13 @@ class Transitions:
                 break
             size -= _size(row)
             if sound(row):
-                taken.append(Taken((row[0], row[6], row[8]), attempts, failures, True))
+                taken.append(Taken((row[0], row[6], row[8]), attempts, failures, bool(deferred), self.key(id_)))
             else:
-                damaged.append(_Damaged(id_, lane, True, attempts, failures))
+                damaged.append(_Damaged(id_, lane, bool(deferred), attempts, failures))
         # only now: what an error left unread is not taken
         out.update([one.cast[0] for one in taken], [one.id for one in damaged])
+        self._again.update([one.cast[0] for one in taken if not one.deferred])
+        self._again.update([one.id for one in damaged if not one.deferred])
         self._damaged.update({one.id: one for one in damaged})
         next_due = min([moment for moment in (backoff, scheduled) if moment is not None], default=None)
         return Took(taken, 0, exhausted, next_due, scheduled is not None and next_due == scheduled)
@@ -324,6 +351,13 @@ class Transitions:
             found = None
         return found or (id_,)
 
+    def key(self, id_: int) -> bytes | None:
+        """The idempotency key that a cast was imported with, if it was."""
+        if not self._imported:
+            return None
+        found = self._execute(sql.IMPORTED_KEY, (id_,)).fetchone()
+        return None if found is None else found[0].encode()
+
     @property
     def found_damage(self) -> bool:
         """True when a take found casts to be buried."""
@@ -333,7 +367,7 @@ class Transitions:
         """Bury what the takes found rotten; after a ROLLBACK it is found again."""
         self._buried = list(self._damaged)
         for one in self._damaged.values():
-            if one.deferred:
+            if one.deferred or one.id in self._again:
                 self.changes.settled.append((one.lane, one.id))
             why = "its checksum does not fit"
             self._set_fate(
@@ -356,12 +390,20 @@ class Transitions:
                 return living
         return None
 
+    def find_twin(self, function: bytes, unique: bytes) -> int | None:
+        """The newest living cast of this function with this unique."""
+        for id_, lane, known in self._execute(sql.FIND_TWINS[1], (digest(unique),)):
+            if known == unique and self._names[lane].function == function:
+                living: int = id_
+                return living
+        return None
+
     # -- verdicts --------------------------------------------------------------------------------------------------
 
     def store(self, done: Sequence[Done], setbacks: Sequence[Setback], now: int) -> None:
         """Write what attempts came to: retire what is done, defer or bury the rest.  `now` in microseconds."""
         self._retire(done)
-        ended = self.changes.ended
+        ended, again = self.changes.ended, self._again
         for setback in setbacks:
             self._set_fate(setback, now)
             self._count_ended(setback.lane, setback.id, setback.deferred)
@@ -375,13 +417,17 @@ class Transitions:
                 self._execute(sql.DELETE_FATE, (id_,))
                 self._execute(sql.DELETE_ATTEMPTS, (id_,))
                 self._count_ended(lane, id_, True)
+            elif again and id_ in again:
+                self._execute(sql.DELETE_FATE, (id_,))
+                self._execute(sql.DELETE_ATTEMPTS, (id_,))
+                self._count_ended(lane, id_, False)
             else:
                 ready, due = ended.get(lane, (0, 0))
                 ended[lane] = ready + 1, due
 
     def _count_ended(self, lane: int, id_: int, deferred: bool) -> None:
         ready, due = self.changes.ended.get(lane, (0, 0))
-        if deferred:
+        if deferred or id_ in self._again:
             self.changes.settled.append((lane, id_))
         self.changes.ended[lane] = (ready, due + 1) if deferred else (ready + 1, due)
 
@@ -438,6 +484,18 @@ class Transitions:
         """Remember that new casts are refused, or no longer."""
         self._execute(sql.SET_META, ("draining", int(draining)))
         self._drains = draining
+
+    def bring_back(self, lane: int, due_at: int, scheduled: bool) -> None:
+        """Casts of a lane may go again at `due_at` (us), by their caller's word or at once: whoever forwards looks."""
+        self.changes.due[lane] = min(due_at, self.changes.due.get(lane, due_at))
+        if scheduled:
+            self.changes.scheduled.add(lane)
+
+    def withdraw(self, lane: int, id_: int) -> None:
+        """A cast that could be taken, and is not in flight, can be taken no longer."""
+        self.changes.left.setdefault(lane, []).append(id_)
+        if id_ in self._taken_due.get(lane, ()):
+            self.changes.settled.append((lane, id_))
 
     def make_due(self, now: int, after_id: int, casts: int) -> int | None:
         """Make at most `casts` deferred casts with an id over `after_id` due `now` (us).

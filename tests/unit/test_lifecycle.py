@@ -15,9 +15,9 @@ DRAWN = {
     "nowhere": "accept ready, accept for later deferred",
     "ready": "take in_flight, done retired, found damaged dead, hold held, bury dead",
     "deferred": "take in_flight, done retired, found damaged dead, hold held, bury dead",
-    "held": "done retired, release ready, bury dead",
+    "held": "done retired, release ready, released before its time deferred, bury dead, moved away purged",
     "in_flight": "done retired, in doubt ready, failed deferred, attempts used up dead, refused for good dead",
-    "dead": "done retired, revive ready, purge purged",
+    "dead": "done retired, revive ready, released before its time deferred, purge purged",
 }
 
 
@@ -80,6 +80,6 @@ def test_a_late_answer_retires_whatever_the_state(state: State) -> None:
 
 
 def test_only_an_operator_ends_a_cast_that_is_not_done() -> None:
-    """But for a worker's answer, purge is the only way out, and only from dead."""
+    """But for a worker's answer, the ways out are purge, of the dead, and moving what is held to another spool."""
     ways = {(state, event) for (state, event), target in TABLE.items() if target is State.PURGED}
-    assert ways == {(State.DEAD, Event.PURGE)}
+    assert ways == {(State.DEAD, Event.PURGE), (State.HELD, Event.MOVE)}

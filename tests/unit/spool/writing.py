@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from relay.cast import Arrival, LaneName, Submission, Taken
 from relay.spool.changes import Attempt, Changes, Counts, Done, Setback
+from relay.spool.edits import Edit, Tally, Verb, apply
 from relay.spool.opening import close_spool, open_spool
 from relay.spool.preparing import prepare
 from relay.spool.transitions import Transitions
@@ -29,6 +30,8 @@ class Writer:
         self.path = path
         self.machine = machine
         self.now_s = now_s
+        #: what the last edit changed
+        self.changed = Changes()
         self._open()
 
     def _open(self) -> None:
@@ -113,6 +116,13 @@ class Writer:
                 self.transitions.take_due(lane, ENOUGH << 20, ENOUGH << 20, 1000, ENOUGH)
         return self.write(lambda: self.transitions.store(done, setbacks, NOW))
 
+    def edit(self, verb: Verb, *ids: int, busy: Collection[int] = (), now: int = NOW, held_by: str = "") -> Tally:
+        """What an operator does, in one transaction."""
+        self.begin()
+        tally = apply(self.transitions, Edit(verb, 0, held_by), ids, busy, now)
+        self.changed = self.commit()
+        return tally
+
     def lane(self, function: bytes = b"f", priority: int = 1) -> int:
         """The number of a lane that is there."""
         return next(name.number for name in self.counts if (name.function, name.priority) == (function, priority))
@@ -143,6 +153,7 @@ class Writer:
             assert counts.deferred == of_fates.get("deferred", 0), name
             assert counts.held == of_fates.get("held", 0), name
             assert counts.dead == of_fates.get("dead", 0), name
+            of_fates.pop("ready", None)
             assert counts.ready == kept - sum(of_fates.values()), name  # type: ignore[arg-type, operator]
         assert self.counts == {} or self.counts.keys() == Transitions(self.conn).load().keys()
         on_disk = {name: counts.values() for name, counts in Transitions(self.conn).load().items()}

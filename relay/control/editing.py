@@ -1,0 +1,186 @@
+"""What an operator changes about casts, over the operator's door.
+
+    POST /v1/hold, release, retry, bury, revive, purge   change the casts that the body selects
+    GET  /v1/holds      the patterns whose new casts are held        POST /v1/holds    hold another one
+
+A body is `{"casts": [names]}`, `{"filter": {...}}` or `{"all": true}`, and may have `"dry_run": true`; purge takes
+`{"exported": true}` as well.  The answer is JSON Lines: what was matched, changed and skipped so far, again after each
+slice, and a last line with `"done": true`, or with an `error` where the disk failed midway.  Who asks and goes away
+stops the change at the end of a slice.
+
+Promises: each change is one line of the log, with the uid, the verb, what was selected, and the counts.  A slice is a
+transaction of edits.SLICE casts at most; while callers cast, the writer is left to them for PAUSE times as long as a
+slice took, so that no caller notices.
+
+Never does: read the disk in the event loop, or decide what becomes of a cast (`edits` does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any, TypeAlias
+
+from relay.clock import Clock
+from relay.control.requests import Answer, Refused, Request, filter_of, spell
+from relay.errors import SpoolUnusable
+from relay.spool import selecting
+from relay.spool.edits import OPERATOR, Edit, Tally, Verb, concerned
+from relay.spool.selecting import Selection
+from relay.spool.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: while callers cast, how many times as long as a slice took the writer is left to them
+PAUSE = 6.0
+#: names of casts in one request
+NAMES = 10_000
+
+_Route: TypeAlias = Callable[[Request], Awaitable[Answer]]
+_Read: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+#: the verbs that have a path of their own
+_VERBS = (Verb.HOLD, Verb.RELEASE, Verb.RETRY, Verb.BURY, Verb.REVIVE, Verb.PURGE)
+
+
+class Editing:
+    """The routes, over a spool; `read` runs a function in a thread that may wait for the disk."""
+
+    def __init__(self, spool: Spool, clock: Clock, read: _Read) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._read = read
+        self._editing = asyncio.Lock()
+        self.table: Mapping[str, Mapping[str, _Route]] = {
+            **{f"/v1/{verb.value}": {"POST": partial(self._edit, verb)} for verb in _VERBS},
+            "/v1/holds": {"GET": self._holds, "POST": self._hold_new},
+        }
+
+    async def _edit(self, verb: Verb, request: Request) -> Answer:
+        asked = request.object()
+        selection = selection_of(asked)
+        if selection.exported and verb is Verb.PURGE:
+            verb = Verb.MOVE
+        held_by = OPERATOR if verb is Verb.HOLD else ""
+        return self._lines(Edit(verb, request.uid, held_by), selection, bool(asked.get("dry_run")), _words(asked))
+
+    async def _lines(self, edit: Edit, selection: Selection, dry_run: bool, words: str) -> AsyncGenerator[bytes, None]:
+        """Do it slice by slice, and say how far it is."""
+        tally, missing, done, wrong = Tally(), 0, False, ""
+        try:
+            async with self._editing:
+                if edit.verb is Verb.RELEASE and not dry_run:
+                    await self._end_holds(selection)
+                async with aclosing(self.run(edit, selection, dry_run=dry_run)) as slices:
+                    async for more, unknown in slices:
+                        tally.add(more)
+                        missing += unknown
+                        yield _line(tally, missing, dry_run=dry_run)
+            done = True
+        except SpoolUnusable as error:
+            wrong = str(error)
+        finally:
+            if not dry_run:
+                counts = f"matched {tally.matched}, changed {tally.changed}, skipped {tally.skipped}"
+                end = "" if done else "; broken off"
+                log.info("uid %s: %s %s: %s%s", edit.uid, edit.verb.value, words, counts, end)
+        yield _line(tally, missing, dry_run=dry_run, **({"error": wrong} if wrong else {"done": True}))
+
+    async def run(
+        self, edit: Edit, selection: Selection, *, dry_run: bool = False
+    ) -> AsyncGenerator[tuple[Tally, int], None]:
+        """What came of each slice, and the names in it that no cast bears."""
+        slices = selecting.select(self._spool.path, selection, concerned_by(edit, selection), self._clock.wall())
+        try:
+            while (chosen := await self._read(partial(next, slices, None))) is not None:
+                before, began = self._spool.accepted, time.monotonic()
+                tally = await self._spool.edit(edit, chosen.casts, dry_run=dry_run) if chosen.casts else Tally()
+                yield tally, chosen.missing
+                if self._spool.accepted != before:
+                    await asyncio.sleep(PAUSE * (time.monotonic() - began))
+        finally:
+            # a thread that still reads closes it when it is done
+            with suppress(ValueError):
+                slices.close()
+
+    # -- holds of what is still to come ----------------------------------------------------------------------------
+
+    async def _end_holds(self, selection: Selection) -> None:
+        """A release by a hold's own pattern ends that hold, and one of everything ends all."""
+        if selection.names is not None:
+            return
+        given = selection.wanted.given()
+        for hold in self._spool.holds:
+            if not given or given == {"function": hold.pattern}:
+                await self._spool.release_new(hold.pattern)
+
+    async def _holds(self, _request: Request) -> Answer:
+        return {
+            "holds": [
+                {"function": hold.pattern, "until": None if hold.until is None else hold.until / 1e6}
+                for hold in self._spool.holds
+            ]
+        }
+
+    async def _hold_new(self, request: Request) -> Answer:
+        asked = request.object()
+        pattern, until = asked.get("function"), asked.get("until")
+        if not isinstance(pattern, str) or not pattern:
+            raise Refused(400, "bad_request", "function is a glob.")
+        if until is not None and not isinstance(until, int | float):
+            raise Refused(400, "bad_request", "until is a Unix time in seconds.")
+        await self._spool.hold_new(pattern, None if until is None else round(until * 1e6))
+        log.info("uid %s: hold new function=%r until=%s", request.uid, pattern, until)
+        return await self._holds(request)
+
+
+def concerned_by(edit: Edit, selection: Selection) -> tuple[str, ...]:
+    """The states in which casts are looked for: for names all of them, so that what is skipped is counted."""
+    return ("ready", "deferred", "held", "dead") if selection.names is not None else concerned(edit.verb)
+
+
+def selection_of(asked: Mapping[str, Any]) -> Selection:
+    """What a body selects; Refused where it does not say."""
+    names = asked.get("casts")
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise Refused(400, "bad_request", "casts is a list of ids, handles or uniques, as texts.")
+        if len(names) > NAMES:
+            raise Refused(400, "bad_request", f"casts has at most {NAMES} names.")
+        return Selection(tuple(names), exported=bool(asked.get("exported")))
+    given = asked.get("filter") or {}
+    if not isinstance(given, dict):
+        raise Refused(400, "bad_filter", "filter is an object.")
+    wanted, limit = filter_of(given.items())
+    if not wanted.given() and not asked.get("all") and not asked.get("exported"):
+        raise Refused(400, "no_filter", "Which casts? Give casts, a filter, or all.")
+    return Selection(None, wanted, limit, bool(asked.get("exported")))
+
+
+def _words(asked: Mapping[str, Any]) -> str:
+    """What was selected, for the log: never more than a line."""
+    if asked.get("casts") is not None:
+        names = asked["casts"]
+        return f"{len(names)} named casts ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+    wanted, limit = filter_of((asked.get("filter") or {}).items())
+    return f"{'exported ' if asked.get('exported') else ''}{spell(wanted, limit) or 'all'}"
+
+
+def _line(tally: Tally, missing: int, *, dry_run: bool, **end: object) -> bytes:
+    line = {
+        "matched": tally.matched,
+        "changed": 0 if dry_run else tally.changed,
+        "skipped": tally.skipped,
+        "in_flight": tally.in_flight,
+        "twins": tally.twins,
+        "other": tally.other,
+        "missing": missing,
+        "dry_run": dry_run,
+        **end,
+    }
+    return json.dumps(line).encode() + b"\n"
