@@ -135,7 +135,7 @@ class Editing:
         if until is not None and not isinstance(until, int | float):
             raise Refused(400, "bad_request", "until is a Unix time in seconds.")
         await self._spool.hold_new(pattern, None if until is None else round(until * 1e6))
-        log.info("uid %s: hold new function=%r until=%s", request.uid, pattern, until)
+        log.info("uid %s: hold new function=%s until=%s", request.uid, repr(pattern), until)
         return await self._holds(request)
 
 

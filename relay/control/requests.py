@@ -15,7 +15,7 @@ from relay.spool import reading
 from relay.spool.reading import Filter
 
 #: how the parameters of a filter are read, and what they must be
-_PARAMETERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+PARAMETERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "function": (str, "a glob"),
     "state": (str, "a state"),
     "older_than": (float, "seconds"),
@@ -81,9 +81,9 @@ def filter_of(given: Iterable[tuple[str, Any]]) -> tuple[Filter, int | None]:
     """The filter that these spell, and its limit; Refused for what is none."""
     found: dict[str, Any] = {}
     for name, value in given:
-        if name not in _PARAMETERS:
-            raise Refused(400, "bad_filter", f"There is no filter {name!r}; there are {', '.join(_PARAMETERS)}.")
-        convert, what = _PARAMETERS[name]
+        if name not in PARAMETERS:
+            raise Refused(400, "bad_filter", f"There is no filter {name!r}; there are {', '.join(PARAMETERS)}.")
+        convert, what = PARAMETERS[name]
         try:
             found[name] = convert(value)
         except (ValueError, TypeError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import relay
 from relay.clock import Clock
-from relay.control import routes, server
+from relay.control import requests, server
 from relay.control.routes import Routes
 from relay.facts import Facts
 from tests.docs.documents import DOCS, rows, sections
@@ -44,7 +44,7 @@ def test_each_path_and_method_is_there() -> None:
 def test_each_parameter_of_a_filter_is_there() -> None:
     """The table of filters has those that are read, and no other."""
     named = re.findall(r"`(\w+)`", " ".join(row[0] for row in rows(sections(PAGE, 2)["Filters"])))
-    assert sorted(named) == sorted(routes._PARAMETERS)
+    assert sorted(named) == sorted(requests.PARAMETERS)
 
 
 def test_each_code_is_there() -> None:
