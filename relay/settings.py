@@ -60,7 +60,7 @@ class Forwarder:
 
     `window` casts and `window_bytes` bytes per upstream, `function_window` and `function_window_bytes` per function;
     after `max_attempts` failures a cast is dead; the wait between is at most `backoff_initial` seconds at first and
-    never more than `backoff_max`.
+    never more than `backoff_max`.  `rotation` is sticky or round_robin.
     """
 
     window: int
@@ -70,6 +70,7 @@ class Forwarder:
     max_attempts: int
     backoff_initial: float
     backoff_max: float
+    rotation: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,15 @@ FORWARDER = [
         default="15m",
         help="Longest wait after any failure.",
     ),
+    cfg.StrOpt(
+        "rotation",
+        choices=[
+            ("sticky", "one upstream is in use until it fails, a host's own first; a function's casts stay in order"),
+            ("round_robin", "casts are dealt out to all upstreams that are well"),
+        ],
+        default="sticky",
+        help="How the upstreams are used.",
+    ),
 ]
 
 UPSTREAM = [

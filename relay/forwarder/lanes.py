@@ -35,11 +35,14 @@ class Flight:
         "began_at",
         "began_us",
         "buffered",
+        "counted",
         "deferred",
         "cast",
         "doubts",
         "failures",
         "key",
+        "over",
+        "shared",
         "size",
         "track",
     )
@@ -56,8 +59,12 @@ class Flight:
         #: the idempotency key that it was imported with, if it was
         self.key = key
         self.doubts = 0
-        #: True while it counts among the casts that wait in memory
+        #: True while its cast is out more than once, and once another send has brought its verdict (see `sends`)
+        self.shared = False
+        self.over = False
+        #: True while it counts among the casts that wait in memory, and while its cast counts as in flight
         self.buffered = True
+        self.counted = False
         self.began_at = 0.0
         self.began_us = 0
 
@@ -150,7 +157,9 @@ class Track:
         """At most `casts` to be sent now."""
         out: list[Flight] = []
         while self.again and len(out) < casts:
-            out.append(self.again.popleft())
+            flight = self.again.popleft()
+            if not flight.over:
+                out.append(flight)
         if not self.due:
             fresh = self.fresh
             out += [Flight(fresh.popleft(), self, 0, 0, False) for _ in range(min(casts - len(out), len(fresh)))]
@@ -195,6 +204,11 @@ class Share:
     def parked(self) -> bool:
         """True while the upstream says that nobody works on this function: nothing is sent there."""
         return self.workers == 0
+
+    @property
+    def stranded(self) -> bool:
+        """True while casts wait here for workers that are not here, and others of the lane go elsewhere."""
+        return self.parked and not self.routed and self.window.casts > 0
 
 
 class Lane:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from random import Random
 
@@ -26,21 +26,25 @@ from relay.facts import Facts, LaneFacts, UpstreamFacts
 from relay.forwarder.heads import Heads
 from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.outlet import Outlet
+from relay.forwarder.rotation import Rotation
 from relay.forwarder.routing import Routing
 from relay.forwarder.sending import Sender
+from relay.forwarder.sends import Sends
 from relay.forwarder.settling import Settling
 from relay.forwarder.tally import Tally
 from relay.protocol.upstream import News
 from relay.settings import Forwarder as Limits
-from relay.settings import Server, Upstream
+from relay.settings import Upstream
 from relay.spool.committer import Committed
 from relay.spool.spool import Spool
-from relay.upstream.ring import Ring, preference
+from relay.upstream.ring import preference
 
 #: seconds between two looks at what only time changes
 TICK_S = 0.1
 #: verdicts not yet stored beyond which nothing is sent
 VERDICTS_LIMIT = 10_000
+#: casts that one upstream gets before it is the next one's turn, when several are in use
+DEAL = 8
 
 
 class Forwarder:
@@ -56,10 +60,11 @@ class Forwarder:
         self._heads = Heads(spool, clock, limits.backoff_max, self._joined, self._entered, self._pump)
         self._routing = Routing(self._heads)
         self._sender = Sender(spool.identity, self._heads, self._tally, clock)
-        self._settling = Settling(limits, spool, self._heads, self._routing, self._tally, clock, rng)
-        self._ring = Ring(())
-        self._outlets: dict[Server, Outlet] = {}
+        self._sends = Sends()
+        self._settling = Settling(limits, spool, self._heads, self._routing, self._sends, self._tally, clock, rng)
+        self._rotation = Rotation(self._routing, rng)
         self._line_up()
+        self._dealer = 0
         self._stopping = False
         #: set when a stop has nothing to wait for
         self._quiet = asyncio.Event()
@@ -82,7 +87,7 @@ class Forwarder:
             await asyncio.wait_for(self._quiet.wait(), timeout_s)
         if self._timer is not None:
             self._timer.cancel()
-        for outlet in self._outlets.values():
+        for outlet in self._rotation.outlets.values():
             outlet.close()
 
     def configure(self, limits: Limits, upstream: Upstream) -> None:
@@ -90,28 +95,20 @@ class Forwarder:
         self._limits, self._upstream = limits, upstream
         self._heads.configure(limits.backoff_max)
         self._settling.configure(limits)
-        for outlet in self._outlets.values():
+        for outlet in self._rotation.outlets.values():
             outlet.configure(limits, upstream)
         self._line_up()
         self._pump()
 
     def _line_up(self) -> None:
-        """Bring the ring and the outlets to what is configured."""
-        used = self._ring.current if self._outlets else None
-        identity = self._spool.identity
-        self._ring = Ring(preference(self._upstream.servers, identity.spool_id(identity.next_id)))
-        if used is not None:
-            self._ring.stay_with(used)
-        old = self._outlets
-        self._outlets = {
-            server: old.get(server) or Outlet(server, self._limits, self._upstream, self._clock, self._rng, self)
-            for server in self._ring.order
-        }
-        for server, outlet in old.items():
-            if server not in self._outlets:
-                outlet.close()
-                outlet.schedule.leave()
-        self._use()
+        """Bring the outlets to what is configured, in the order of preference."""
+        identity, old = self._spool.identity, self._rotation.outlets
+        outlets = {}
+        for server in preference(self._upstream.servers, identity.spool_id(identity.next_id)):
+            outlets[server] = old.get(server) or Outlet(
+                server, self._limits, self._upstream, self._clock, self._rng, self._tally, self
+            )
+        self._rotation.line_up(outlets, self._limits.rotation, self._clock.monotonic())
 
     def facts(self) -> Facts:
         """What is so at this moment."""
@@ -123,7 +120,7 @@ class Forwarder:
                 outlet.condition.last_error,
                 outlet.condition.completed,
             )
-            for outlet in self._outlets.values()
+            for outlet in self._rotation.outlets.values()
         )
         lanes = {}
         for lane in self._heads.lanes.values():
@@ -139,7 +136,7 @@ class Forwarder:
         return any(flight.cast[0] == cast_id for flight in self._outstanding())
 
     def _outstanding(self) -> Iterator[Flight]:
-        links = [outlet.link for outlet in self._outlets.values() if outlet.link is not None]
+        links = [outlet.link for outlet in self._rotation.outlets.values() if outlet.link is not None]
         return chain.from_iterable(link.outstanding() for link in links)
 
     def fence(self, numbers: Collection[int]) -> set[int]:
@@ -184,35 +181,54 @@ class Forwarder:
     def _pump(self) -> None:
         """Send whatever may go, and read ahead for lanes that run low."""
         if self._stopping:
-            if not any(outlet.schedule.window.moving for outlet in self._outlets.values()):
+            if not any(outlet.schedule.window.moving for outlet in self._rotation.outlets.values()):
                 self._quiet.set()
             return
         if self._tally.unstored < VERDICTS_LIMIT and self._spool.failing is None:
             now = self._clock.monotonic()
-            for outlet in self._outlets.values():
-                if outlet.sends and outlet.link is not None:
-                    flights = outlet.schedule.pick(now)
-                    if flights:
-                        self._sender.send(outlet.link, flights, now)
+            outlets = [outlet for outlet in self._rotation.outlets.values() if outlet.sends]
+            for outlet, flights in self._schedule_all(outlets, now):
+                if outlet.link is not None:
+                    self._sender.send(outlet.link, flights, now)
         self._heads.read()
+
+    def _schedule_all(self, outlets: list[Outlet], now: float) -> Iterable[tuple[Outlet, list[Flight]]]:
+        """What goes to each; with several in use they are dealt out, and another begins each time."""
+        if len(self._rotation.used) < 2:
+            return [(outlet, flights) for outlet in outlets if (flights := outlet.schedule.pick(now))]
+        self._dealer += 1
+        first = self._dealer % len(outlets)
+        picked = {outlet: list[Flight]() for outlet in outlets[first:] + outlets[:first]}
+        more = True
+        while more:
+            more = False
+            for outlet, flights in picked.items():
+                dealt = outlet.schedule.pick(now, DEAL)
+                flights.extend(dealt)
+                more = more or bool(dealt)
+        return [(outlet, flights) for outlet, flights in picked.items() if flights]
 
     # -- the outlets' side -----------------------------------------------------------------------------------------
 
     def opened(self, outlet: Outlet) -> None:
-        """There is a link: every lane starts anew on it."""
-        self._use()
-        self._pump()
+        """There is a link."""
+        self._rotation.opened(outlet, self._clock.monotonic())
 
     def concerned(self, outlet: Outlet) -> bool:
         """Whether there is reason to ask this upstream where workers are."""
-        return outlet.is_open and self._routing.concerned(outlet)
+        return outlet.fit and self._routing.concerned(outlet)
 
-    def learned(self, outlet: Outlet, workers: Mapping[bytes, int] | None) -> bool:
+    def learned(self, outlet: Outlet, workers: dict[bytes, int] | None) -> bool:
         """The upstream said where workers are, or could not be asked: casts may go there in any case."""
-        now = self._clock.monotonic()
-        changed = workers is not None and self._routing.learned(outlet, workers, now)
+        changed = workers is not None and self._routing.learned(outlet, workers, self._clock.monotonic())
+        self._rescue()
         self._pump()
         return changed
+
+    def changed(self, outlet: Outlet) -> None:
+        """It may be used, or may not, although its link stays."""
+        self._rotation.changed(self._clock.monotonic())
+        self._pump()
 
     def told(self, outlet: Outlet, news: News[Flight]) -> None:
         """Verdicts came in."""
@@ -220,35 +236,29 @@ class Forwarder:
         self._pump()
 
     def lost(self, outlet: Outlet, doubtful: list[Flight]) -> None:
-        """The link is gone: what was in flight is in doubt, and it is the next upstream's turn."""
-        if self._ring.current == outlet.server:
-            self._ring.rotate()
-        self._tally.failed["in_doubt"] += len(doubtful)
-        self._give_back(doubtful)
-        outlet.schedule.clear()
-        self._use()
-        if not self._stopping:
-            self._connect(self._clock.monotonic())
-
-    def _give_back(self, doubtful: Iterable[Flight]) -> None:
-        """In doubt: ready again at once, in the order of ids, before anything else of their lane."""
+        """The link is gone: what was in flight is in doubt, ready again at once, before anything else of its lane."""
         for flight in sorted(doubtful, key=lambda flight: flight.cast[0], reverse=True):
-            flight.doubts += 1
-            flight.track.again.appendleft(flight)
-            self._tally.landed(flight)
+            if self._sends.lost(flight):
+                self._tally.failed["in_doubt"] += 1
+                flight.doubts += 1
+                flight.track.again.appendleft(flight)
+                self._tally.landed(flight)
+        outlet.schedule.clear()
+        if not self._stopping:
+            self._rotation.lost(outlet, self._clock.monotonic())
+            self._pump()
 
-    def _use(self) -> None:
-        """Say which upstreams are in use."""
-        outlets = tuple(self._outlets.values())
-        self._routing.use(outlets, [outlet for outlet in outlets if outlet.is_open], self._clock.monotonic())
-
-    def _connect(self, now: float) -> None:
-        """Turn to an upstream that may be tried, if none is in use."""
-        if any(outlet.link is not None for outlet in self._outlets.values()):
+    def _rescue(self) -> None:
+        """Casts that wait where no worker is are sent also where one is."""
+        lanes, self._routing.stranded = self._routing.stranded, set()
+        if not lanes:
             return
-        server = self._ring.turn(lambda server: self._outlets[server].condition.may_be_tried(now))
-        if server is not None:
-            self._outlets[server].connect()
+        for outlet in self._rotation.outlets.values():
+            if outlet.link is not None:
+                here = [lane for lane in lanes if outlet.schedule.share(lane).stranded]
+                self._sends.double(outlet.link.outstanding(), here)
+        for lane in lanes:
+            self._routing.enter(lane, self._clock.monotonic())
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -256,10 +266,10 @@ class Forwarder:
         """Look at what only time changes: stalled lanes, casts that are due, servers to be tried again."""
         self._timer = self._loop.call_later(TICK_S, self._tick)
         now = self._clock.monotonic()
-        for outlet in self._outlets.values():
+        for outlet in self._rotation.outlets.values():
             outlet.tick(now)
         self._heads.tick(now)
-        self._connect(now)
-        for outlet in self._outlets.values():
+        self._rotation.tick(now)
+        for outlet in self._rotation.outlets.values():
             outlet.survey.tick(now)
         self._pump()

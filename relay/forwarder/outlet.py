@@ -9,7 +9,6 @@ Never decides whether the upstream is to be used, nor what is sent there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from random import Random
 from typing import Protocol
 
@@ -17,9 +16,11 @@ from relay.clock import Clock, spell
 from relay.forwarder.lanes import Flight
 from relay.forwarder.schedule import Schedule
 from relay.forwarder.survey import Survey
+from relay.forwarder.tally import Tally
 from relay.protocol.upstream import News
 from relay.settings import Forwarder as Limits
 from relay.settings import Server, Upstream
+from relay.upstream.census import Census
 from relay.upstream.health import Condition, Event, Health
 from relay.upstream.link import Link
 
@@ -38,8 +39,11 @@ class Owner(Protocol):
     def concerned(self, outlet: Outlet) -> bool:
         """Whether there is reason to ask where workers are."""
 
-    def learned(self, outlet: Outlet, workers: Mapping[bytes, int] | None) -> bool:
-        """The upstream said where workers are; True if that changed anything."""
+    def learned(self, outlet: Outlet, workers: dict[bytes, int] | None) -> bool:
+        """The upstream said where workers are, or could not be asked; True if that changed anything."""
+
+    def changed(self, outlet: Outlet) -> None:
+        """It may be used, or may not, although its link stays: see `fit`."""
 
     def told(self, outlet: Outlet, news: News[Flight]) -> None:
         """Verdicts came in."""
@@ -52,21 +56,32 @@ class Outlet:
     """See the module."""
 
     def __init__(
-        self, server: Server, limits: Limits, settings: Upstream, clock: Clock, rng: Random, owner: Owner
+        self,
+        server: Server,
+        limits: Limits,
+        settings: Upstream,
+        clock: Clock,
+        rng: Random,
+        tally: Tally,
+        owner: Owner,
     ) -> None:
         self.server = server
         self._settings = settings
         self._clock = clock
         self._rng = rng
+        self._tally = tally
         self._owner = owner
         self.condition = Condition()
         self.schedule = Schedule(limits)
-        self.survey = Survey(
-            server, clock, rng, lambda: owner.concerned(self), lambda workers: owner.learned(self, workers)
-        )
+        self.survey = Survey(server, clock, rng, lambda: owner.concerned(self), self._learned)
         self.link: Link[Flight] | None = None
-        self._opened_at = 0.0
-        self._completed_here = 0
+        #: True while it refuses new connections, although its link lives
+        self.grace = False
+        #: when its link opened (monotonic seconds), and how many casts were completed on it
+        self.opened_at = 0.0
+        self.completed_here = 0
+        #: when it was lost, and how many casts had been completed anywhere by then; None while it was never in use
+        self._lost: tuple[float, int] | None = None
         #: True while it is ended on purpose
         self._closing = False
 
@@ -84,6 +99,18 @@ class Outlet:
         return self.is_open and self.survey.done
 
     @property
+    def fit(self) -> bool:
+        """True unless it is to be left, whether or not there is a link: paused, or asking for grace."""
+        return not self.grace and self.condition.state is not Health.PAUSED
+
+    @property
+    def busy(self) -> bool:
+        """True while there are casts in flight there that may be done yet."""
+        flights = self.link.outstanding() if self.link is not None else []
+        shares = self.schedule.shares
+        return any(not flight.over and not (self.grace and shares[flight.track.lane].parked) for flight in flights)
+
+    @property
     def in_flight(self) -> int:
         """Casts there, without a verdict."""
         return self.schedule.window.moving + self.schedule.window.others
@@ -94,6 +121,22 @@ class Outlet:
         self._settings = settings
         if self.link is not None:
             self.link.configure(settings)
+
+    def may_be_tried(self, now: float) -> bool:
+        """True when a link to it is in order."""
+        return self.fit and self.condition.may_be_tried(now)
+
+    def pause(self, now: float) -> None:
+        """The operator's word: nothing new is sent there; what is in flight may finish."""
+        self.condition.happened(Event.PAUSE, now, self._rng)
+        self._owner.changed(self)
+
+    def resume(self, now: float) -> None:
+        """The operator's word: it may be used again."""
+        self.condition.happened(Event.RESUME, now, self._rng)
+        if self.is_open:
+            self.condition.happened(Event.OPENED, now, self._rng)
+        self._owner.changed(self)
 
     def connect(self) -> None:
         """Begin a link."""
@@ -111,28 +154,26 @@ class Outlet:
     def tick(self, now: float) -> None:
         """Look at what only time changes."""
         self.schedule.tick(now)
-        if self.is_open and now - self._opened_at >= PROBATION_S:
+        if self.is_open and now - self.opened_at >= PROBATION_S:
             self.condition.proved()
 
     def completed(self, casts: int) -> None:
         """So many casts are done."""
-        if not self._completed_here:
+        if not self.completed_here:
             self.condition.proved()
-        self._completed_here += casts
+        self.completed_here += casts
         self.condition.completed += casts
 
     # -- the link's side -------------------------------------------------------------------------------------------
 
     def opened(self, link: Link[Flight]) -> None:
         """The upstream is there: every lane starts anew on it."""
-        condition, now = self.condition, self._clock.monotonic()
-        away = condition.losses - condition.flaps
-        condition.happened(Event.OPENED, now, self._rng)
-        self._opened_at = now
-        self._completed_here = 0
+        now = self._clock.monotonic()
+        self.condition.happened(Event.OPENED, now, self._rng)
+        self.opened_at = now
+        self.completed_here = 0
+        self.schedule.window.open(now)
         self.survey.open()
-        if not condition.flaps:
-            log.info("upstream %s is in use%s", self.server, f" (reached after {away} tries)" if away else "")
         self._owner.opened(self)
 
     def told(self, link: Link[Flight], news: News[Flight]) -> None:
@@ -141,24 +182,65 @@ class Outlet:
 
     def lost(self, link: Link[Flight], reason: str, doubtful: list[Flight]) -> None:
         """The link is gone: what was in flight is in doubt."""
-        self.link = None
-        now = self._clock.monotonic()
-        if not self._closing:
+        self.link, now = None, self._clock.monotonic()
+        if self._closing:
+            self.condition.happened(Event.LEFT, now, self._rng)
+        else:
             self._log_loss(reason, len(doubtful), now)
-        self.condition.happened(Event.LOST, now, self._rng, reason)
+            self.condition.happened(Event.LOST, now, self._rng, reason)
+        self.grace = False
         self.survey.close()
         self._owner.lost(self, doubtful)
 
+    def _learned(self, answer: Census) -> bool:
+        if self.is_open and answer.refused != self.grace:
+            self._ask_for_grace(answer.refused)
+        return self._owner.learned(self, answer.workers)
+
+    def _ask_for_grace(self, asks: bool) -> None:
+        self.grace, now = asks, self._clock.monotonic()
+        if asks:
+            log.warning(
+                "upstream %s refuses new connections, so it wants to end: nothing more is sent there; in flight: %d",
+                self.server,
+                self.in_flight,
+            )
+            self.condition.happened(Event.GRACE, now, self._rng, "it refuses new connections while the old one lives")
+        else:
+            log.info("upstream %s takes new connections again", self.server)
+            self.condition.happened(Event.OPENED, now, self._rng)
+        self._owner.changed(self)
+
+    # -- what is said in the log -----------------------------------------------------------------------------------
+
+    def say_in_use(self) -> None:
+        """It is in use from now on: after how long, and what was done without it."""
+        if self.condition.flaps:
+            return
+        away = ""
+        if self._lost is not None:
+            since, completed = self._lost
+            away = f": back after {spell(self._clock.monotonic() - since)}"
+            away += f", {self._tally.completed - completed} casts completed elsewhere since"
+        elif self.condition.losses:
+            away = f": reached after {self.condition.losses} tries"
+        log.info("upstream %s is in use%s", self.server, away)
+        self._lost = None
+
     def _log_loss(self, reason: str, doubtful: int, now: float) -> None:
         condition = self.condition
-        if condition.state is Health.HEALTHY and condition.flaps == 0:
+        if self.grace:
+            log.info("upstream %s has ended, as it wanted to: %s; in doubt: %d", self.server, reason, doubtful)
+        elif condition.state is Health.HEALTHY and condition.flaps == 0:
             log.warning(
                 "upstream %s is lost: %s; in doubt, and to go out again: %d; completed there in %s: %d",
                 self.server,
                 reason,
                 doubtful,
-                spell(now - self._opened_at),
-                self._completed_here,
+                spell(now - self.opened_at),
+                self.completed_here,
             )
         elif not condition.losses:
             log.warning("upstream %s cannot be reached: %s", self.server, reason)
+        if self._lost is None and self.opened_at:
+            self._lost = (now, self._tally.completed)

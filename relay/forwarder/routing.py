@@ -28,6 +28,8 @@ class Routing:
         self._used: Sequence[Outlet] = ()
         #: upstreams that have workers for lanes which no other has, and no link
         self.wanted: set[Outlet] = set()
+        #: lanes with casts in flight where no worker is, which now go where one is
+        self.stranded: set[Lane] = set()
 
     def use(self, outlets: Sequence[Outlet], used: Sequence[Outlet], now: float) -> None:
         """These are the upstreams, and those in use: every lane is routed anew."""
@@ -53,6 +55,8 @@ class Routing:
             self._heads.park(lane)
         elif was_parked and not lane.parked:
             self._heads.unpark(lane)
+        if any(share.stranded for share in lane.shares) and any(share.workers for share in lane.routes):
+            self.stranded.add(lane)
         self.enter(lane, now)
 
     def _set(self, lane: Lane, routes: list[Share]) -> None:

@@ -101,6 +101,7 @@ class Schedule:
         was_moving = window.moving
         self.window.add(was_moving, -casts, -size)
         window.completed(casts, size, now, self.limits)
+        self.window.open_to += casts
         share.troubles = 0
         self._moved(share, was_moving)
 
@@ -133,7 +134,8 @@ class Schedule:
         self._resting.add(share)
 
     def tick(self, now: float) -> None:
-        """Notice which lanes have stalled, and which have rested enough."""
+        """Notice which lanes have stalled, which have rested enough, and that the window opens."""
+        self.window.tick(now)
         landed = []
         for share in self._flying:
             if share.window.casts:
@@ -153,6 +155,11 @@ class Schedule:
         if share.queued:
             (self._moving if was_moving else self._others).remove(share)
             self._ring_of(share).append(share)
+
+    @property
+    def routed(self) -> bool:
+        """True while any lane's casts go here."""
+        return any(share.routed for share in self.shares.values())
 
     def empty(self) -> None:
         """Nobody's turn: every lane is to enter anew."""

@@ -18,6 +18,7 @@ from relay.forwarder.heads import Heads
 from relay.forwarder.lanes import Flight, Lane, Share
 from relay.forwarder.outlet import Outlet
 from relay.forwarder.routing import Routing
+from relay.forwarder.sends import Sends
 from relay.forwarder.tally import Tally
 from relay.forwarder.verdicts import Rule, describe, set_back
 from relay.protocol.upstream import News
@@ -39,11 +40,20 @@ class Settling:
     """Verdicts in, changes to the spool out."""
 
     def __init__(
-        self, limits: Limits, spool: Spool, heads: Heads, routing: Routing, tally: Tally, clock: Clock, rng: Random
+        self,
+        limits: Limits,
+        spool: Spool,
+        heads: Heads,
+        routing: Routing,
+        sends: Sends,
+        tally: Tally,
+        clock: Clock,
+        rng: Random,
     ) -> None:
         self._spool = spool
         self._heads = heads
         self._routing = routing
+        self._sends = sends
         self._tally = tally
         self._clock = clock
         self._rng = rng
@@ -71,7 +81,8 @@ class Settling:
         sums: dict[Lane, list[int]] = {}
         for flight in flights:
             track = flight.track
-            done.append((flight.cast[0], track.name.number, flight.size, flight.deferred, flight.doubts))
+            if not (flight.over or flight.shared) or self._sends.settle(flight):
+                done.append((flight.cast[0], track.name.number, flight.size, flight.deferred, flight.doubts))
             found = sums.get(track.lane)
             if found is None:
                 sums[track.lane] = [1, flight.size]
@@ -84,6 +95,7 @@ class Settling:
             lane.last_error = ""
             self._after(share, now)
         outlet.completed(len(done))
+        self._tally.completed += len(done)
         return done
 
     def _after(self, share: Share, now: float) -> None:
@@ -99,10 +111,14 @@ class Settling:
         self._tally.failed[what.reason] += 1
         lane.last_error = what.text
         outlet.schedule.failed(share, flight.size, now)
+        if flight.over:
+            self._after(share, now)
+            return None
         if what.outcome is Outcome.DEFERRED and not what.counts:
             self._leave_alone(outlet, share, flight, now)
             self._log_failure(outlet, flight, what, f"{lane.function.decode()} waits", now)
             return None
+        self._sends.settle(flight)
         wall = self._clock.wall()
         rule = Rule(self._limits.max_attempts, self._backoff, self._spool.draining)
         setback = set_back(flight, what, rule, str(outlet.server), wall, now - flight.began_at, self._rng)
@@ -114,9 +130,10 @@ class Settling:
 
     def _leave_alone(self, outlet: Outlet, share: Share, flight: Flight, now: float) -> None:
         """The server has trouble with this function: the cast is ready again, the function waits a little there."""
-        flight.attempts += 1
-        self._heads.put_back(flight)
-        self._tally.landed(flight)
+        if self._sends.lost(flight):
+            flight.attempts += 1
+            self._heads.put_back(flight)
+            self._tally.landed(flight)
         if now >= share.not_before:
             share.troubles += 1
             outlet.schedule.rest(share, now + self._backoff.wait(share.troubles, self._rng))

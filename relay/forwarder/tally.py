@@ -13,11 +13,13 @@ from relay.spool.changes import Changes
 
 
 class Tally:
-    """The three numbers, and `failed`: attempts since the start that did not go well, by reason."""
+    """The three numbers, those `completed` since the start, and attempts that did not go well since, by reason."""
 
-    __slots__ = ("deferred", "failed", "ready", "unstored")
+    __slots__ = ("completed", "deferred", "failed", "ready", "unstored")
 
     def __init__(self) -> None:
+        #: casts completed since the start
+        self.completed = 0
         self.ready = 0
         self.deferred = 0
         self.unstored = 0
@@ -25,6 +27,9 @@ class Tally:
 
     def sent(self, flight: Flight) -> None:
         """A cast is in flight."""
+        if flight.counted:
+            return
+        flight.counted = True
         if flight.deferred:
             self.deferred += 1
         else:
@@ -32,6 +37,7 @@ class Tally:
 
     def landed(self, flight: Flight) -> None:
         """A cast is no longer in flight, and nothing about that is stored."""
+        flight.counted = False
         if flight.deferred:
             self.deferred -= 1
         else:

@@ -7,6 +7,10 @@ verdict within the last STALL_S.  Moving functions share the upstream's window. 
 allowance of their own, and once that is used up each of them may still have one cast in flight: the cast that finds
 out.
 
+An upstream's window opens slowly on a new link: to OPENING casts at first, to one more with each that completes, and
+to twice as many with each OPENING_S that the link holds.  A job server keeps what was submitted on a link that is lost
+until a worker takes it, so links that are lost again and again must not leave a whole window there each time.
+
 A function's own window starts at START casts, grows by one with each cast that completes (so it doubles in the time of
 a round trip), and shrinks once START verdicts in a row are failures, down to one: an outage behind the workers then
 costs a few casts a failure, not all of them.
@@ -22,6 +26,10 @@ START = 8
 START_BYTES = 256 * 1024
 #: how many times window_bytes the functions that are not moving may have in flight, so that each can still try one cast
 TRIES = 4
+#: casts that a new link lets out at first, and seconds in which that doubles
+OPENING = 64
+OPENING_S = 1.0
+_WIDE_OPEN = 1 << 20
 #: seconds without a verdict after which a function with casts in flight is stalled
 STALL_S = 2.0
 
@@ -106,22 +114,36 @@ class FunctionWindow:
 class UpstreamWindow:
     """What is in flight at one upstream: of moving functions, and of the others."""
 
-    __slots__ = ("moving", "moving_bytes", "others", "others_bytes")
+    __slots__ = ("moving", "moving_bytes", "open_to", "opens_at", "others", "others_bytes")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing is in flight."""
+        """Nothing is in flight, and a new link begins."""
         self.moving = self.moving_bytes = self.others = self.others_bytes = 0
+        self.open_to = OPENING
+        self.opens_at = 0.0
+
+    def open(self, now: float) -> None:
+        """There is a link."""
+        self.opens_at = now + OPENING_S
+
+    def tick(self, now: float) -> bool:
+        """Open further as time goes on; True when it just did."""
+        if now < self.opens_at or self.open_to >= _WIDE_OPEN:
+            return False
+        self.open_to *= 2
+        self.opens_at = now + OPENING_S
+        return True
 
     def room(self, window: FunctionWindow, limits: Limits) -> int:
         """Casts that may be sent for this function, as far as the upstream is asked."""
         if window.moving:
             if self.moving and self.moving_bytes >= limits.window_bytes:
                 return 0
-            return max(0, limits.window - self.moving)
-        most = limits.window - self.others if self.others_bytes < limits.window_bytes else 0
+            return max(0, min(limits.window, self.open_to) - self.moving)
+        most = min(limits.window, self.open_to) - self.others if self.others_bytes < limits.window_bytes else 0
         alone = 0 if window.casts or self.others_bytes >= TRIES * limits.window_bytes else 1
         return max(alone, most)
 

@@ -2,6 +2,8 @@
 
     (state, event)          -> state         healthy: may be used; throttled: failed, and not to be tried before
     healthy    lost         throttled        `retry_at`; paused: stopped by the operator, whatever else happens.
+    healthy    grace        throttled        The upstream wants to end: it refuses new connections, its link lives
+    healthy    left         throttled, due at once: its link was ended on purpose, nothing failed
     throttled  lost         throttled
     throttled  opened       healthy
     any        pause        paused
@@ -34,6 +36,8 @@ class Event(Enum):
 
     OPENED = "opened"
     LOST = "lost"
+    LEFT = "left"
+    GRACE = "grace"
     PAUSE = "pause"
     RESUME = "resume"
 
@@ -41,14 +45,20 @@ class Event(Enum):
 TABLE: dict[tuple[Health, Event], Health] = {
     (Health.HEALTHY, Event.OPENED): Health.HEALTHY,
     (Health.HEALTHY, Event.LOST): Health.THROTTLED,
+    (Health.HEALTHY, Event.LEFT): Health.THROTTLED,
+    (Health.HEALTHY, Event.GRACE): Health.THROTTLED,
     (Health.HEALTHY, Event.PAUSE): Health.PAUSED,
     (Health.HEALTHY, Event.RESUME): Health.HEALTHY,
     (Health.THROTTLED, Event.OPENED): Health.HEALTHY,
     (Health.THROTTLED, Event.LOST): Health.THROTTLED,
+    (Health.THROTTLED, Event.LEFT): Health.THROTTLED,
+    (Health.THROTTLED, Event.GRACE): Health.THROTTLED,
     (Health.THROTTLED, Event.PAUSE): Health.PAUSED,
     (Health.THROTTLED, Event.RESUME): Health.THROTTLED,
     (Health.PAUSED, Event.OPENED): Health.PAUSED,
     (Health.PAUSED, Event.LOST): Health.PAUSED,
+    (Health.PAUSED, Event.LEFT): Health.PAUSED,
+    (Health.PAUSED, Event.GRACE): Health.PAUSED,
     (Health.PAUSED, Event.PAUSE): Health.PAUSED,
     (Health.PAUSED, Event.RESUME): Health.THROTTLED,
 }
@@ -78,7 +88,9 @@ class Condition:
             self.losses += 1
             self.last_error = error
             self.retry_at = now + RECONNECT.wait(self.losses, rng)
-        elif event is Event.RESUME:
+        elif event is Event.GRACE:
+            self.last_error = error
+        elif event in (Event.RESUME, Event.LEFT):
             self.retry_at = now
 
     def proved(self) -> None:

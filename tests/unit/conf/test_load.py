@@ -17,7 +17,7 @@ Write = Callable[[str], list[str]]
 DEFAULTS = Settings(
     intake=Intake(Path("/run/relay/relay.sock"), 0o660, None, 16 * 2**20, 1024, None),
     spool=Spool(Path("/var/lib/relay/spool.db"), max_casts=0, max_bytes=0, min_free=256 * 2**20),
-    forwarder=Forwarder(1000, 64 * 2**20, 500, 8 * 2**20, 50, 1.0, 900.0),
+    forwarder=Forwarder(1000, 64 * 2**20, 500, 8 * 2**20, 50, 1.0, 900.0, "sticky"),
     upstream=Upstream((Server("127.0.0.1", 4730),), 5.0, 5.0, 30.0),
     control=Control(Path("/run/relay/control.sock"), 0o660, None),
     agent=Agent(stop_timeout=10.0),
@@ -78,6 +78,7 @@ function_window_bytes = 2MiB
 max_attempts = 4
 backoff_initial = 100ms
 backoff_max = 2s
+rotation = round_robin
 [upstream]
 servers = a:1, [::1]:2
 connect_timeout = 0.5
@@ -93,7 +94,7 @@ stop_timeout = 0
     assert load(write(text))[0] == Settings(
         intake=Intake(Path("/tmp/i"), 0o600, group, 1024, 7, None),
         spool=Spool(Path("/tmp/s"), 8, 2**20, 0),
-        forwarder=Forwarder(30, 3 * 2**20, 20, 2 * 2**20, 4, 0.1, 2.0),
+        forwarder=Forwarder(30, 3 * 2**20, 20, 2 * 2**20, 4, 0.1, 2.0, "round_robin"),
         upstream=Upstream((Server("a", 1), Server("::1", 2)), 0.5, 1.0, 60.0),
         control=Control(Path("/tmp/c"), 0o666, group),
         agent=Agent(0.0),

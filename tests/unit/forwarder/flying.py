@@ -17,6 +17,7 @@ LIMITS = Limits(
     max_attempts=3,
     backoff_initial=1.0,
     backoff_max=900.0,
+    rotation="sticky",
 )
 
 

@@ -24,6 +24,7 @@ from relay.spool.changes import Changes, Counts, Done, Setback, Took
 from relay.spool.committer import Committed
 from relay.spool.opening import Identity
 from relay.upstream import census
+from relay.upstream.census import Census
 from tests.unit.forwarder.flying import LIMITS, due
 
 SERVERS = (Server("one", 4730), Server("two", 4730))
@@ -108,11 +109,13 @@ class Bench:
             self.links.append(FakeLink(server, settings, listener))
             return self.links[-1]
 
-        async def unknown(server: Server) -> None:
+        async def unknown(server: Server) -> Census:
             """No census: every function finds out by itself."""
+            return Census(None)
 
         monkeypatch.setattr(outlet, "Link", link)
         monkeypatch.setattr(census, "ask", unknown)
+        monkeypatch.setattr(census, "knock", unknown)
         self.forwarder = loop.Forwarder(
             replace(LIMITS, **limits),
             UPSTREAM,
@@ -225,7 +228,9 @@ def test_a_lost_link_is_the_next_servers_turn(monkeypatch: pytest.MonkeyPatch) -
         states = {one.server: one.state for one in bench.forwarder.facts().upstreams}
         assert states == {str(first.server): "throttled", str(second.server): "healthy"}
         bench.later(60)
-        assert bench.link is second
+        assert second.is_open
+        bench.accept(1)
+        assert [job[0].cast[0] for job in second.sent] == [1]
 
     run(monkeypatch, scenario)
 

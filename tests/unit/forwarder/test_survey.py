@@ -1,7 +1,7 @@
 """When a server is asked where workers are: once for a link, then as long as there is reason to."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -11,6 +11,7 @@ from relay.forwarder import survey
 from relay.forwarder.survey import Survey
 from relay.settings import Server
 from relay.upstream import census
+from relay.upstream.census import Census
 from tests.unit.forwarder.flying import until
 
 SERVER = Server("127.0.0.1", 4730)
@@ -23,21 +24,26 @@ class Bench:
         """Somebody is concerned, and nothing is changed by what is learned."""
         self.now = 100.0
         self.concerned, self.changed = True, False
-        self.said: Mapping[bytes, int] | None = {b"f": 1}
-        self.asked = 0
-        self.told: list[Mapping[bytes, int] | None] = []
+        self.said = Census({b"f": 1})
+        self.asked = self.knocked = 0
+        self.told: list[Census] = []
         clock = Clock(lambda: 0, lambda: self.now)
         self.survey = Survey(SERVER, clock, Random(1), lambda: self.concerned, self.learned)
 
-        async def ask(_: Server) -> Mapping[bytes, int] | None:
+        async def ask(_: Server) -> Census:
             self.asked += 1
             return self.said
 
-        monkeypatch.setattr(census, "ask", ask)
+        async def knock(_: Server) -> Census:
+            self.knocked += 1
+            return Census(None)
 
-    def learned(self, workers: Mapping[bytes, int] | None) -> bool:
+        monkeypatch.setattr(census, "ask", ask)
+        monkeypatch.setattr(census, "knock", knock)
+
+    def learned(self, answer: Census) -> bool:
         """Keep what was told."""
-        self.told.append(workers)
+        self.told.append(answer)
         return self.changed
 
     async def open(self) -> None:
@@ -64,10 +70,8 @@ def run(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Bench], object]) ->
     asyncio.run(whole())
 
 
-@pytest.mark.parametrize("said", [None, {}, {b"f": 1}])
-def test_a_link_is_surveyed_once_whatever_comes_of_it(
-    monkeypatch: pytest.MonkeyPatch, said: Mapping[bytes, int] | None
-) -> None:
+@pytest.mark.parametrize("said", [Census(None), Census(None, refused=True), Census({}), Census({b"f": 1})])
+def test_a_link_is_surveyed_once_whatever_comes_of_it(monkeypatch: pytest.MonkeyPatch, said: Census) -> None:
     """It is done with the first answer, or the lack of one; what was said is told."""
 
     async def scenario(bench: Bench) -> None:
@@ -120,14 +124,29 @@ def test_what_changes_something_makes_it_ask_soon(monkeypatch: pytest.MonkeyPatc
     run(monkeypatch, scenario)
 
 
-def test_without_concern_it_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And once there is concern it asks within WAIT_S."""
+def test_without_concern_it_only_knocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Now and then, while there is a link; and once there is concern it asks within WAIT_S."""
 
     async def scenario(bench: Bench) -> None:
         await bench.open()
         bench.concerned = False
-        assert await bench.wait(60) == 0
+        assert await bench.wait(3 * survey.KNOCK_S) == 0
+        assert 2 <= bench.knocked <= 6
         bench.concerned = True
-        assert await bench.wait(survey.WAIT_S + 0.2) == 1
+        await bench.wait(survey.MOST_S)
+        assert bench.asked > 1
+
+    run(monkeypatch, scenario)
+
+
+def test_where_there_is_no_link_nobody_knocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks where workers are if somebody is concerned, and is not done by that."""
+
+    async def scenario(bench: Bench) -> None:
+        assert await bench.wait(survey.MOST_S + 0.2) >= 1
+        assert not bench.survey.done
+        bench.concerned = False
+        await bench.wait(3 * survey.KNOCK_S)
+        assert bench.knocked == 0
 
     run(monkeypatch, scenario)

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.forwarder.window import STALL_S, START, START_BYTES, TRIES, FunctionWindow, UpstreamWindow
+from relay.forwarder.window import (
+    OPENING,
+    OPENING_S,
+    STALL_S,
+    START,
+    START_BYTES,
+    TRIES,
+    FunctionWindow,
+    UpstreamWindow,
+)
 from tests.unit.forwarder.flying import LIMITS
 
 
@@ -91,9 +100,35 @@ def test_nothing_in_flight_is_no_stall() -> None:
     assert window.check(1e9 + STALL_S)
 
 
+def wide_open() -> UpstreamWindow:
+    """The window of a link that has been there for long."""
+    window = UpstreamWindow()
+    window.open(0.0)
+    for second in range(1, 30):
+        window.tick(second * OPENING_S)
+    return window
+
+
+def test_a_new_links_window_opens_slowly() -> None:
+    """A few casts at first, twice as many with each second, at last all; and anew after a loss."""
+    window = UpstreamWindow()
+    limits = replace(LIMITS, window=10 * OPENING)
+    window.open(0.0)
+    assert window.room(moving(), limits) == OPENING
+    assert not window.tick(OPENING_S / 2)
+    assert window.tick(OPENING_S)
+    assert window.room(moving(), limits) == 2 * OPENING
+    assert window.room(FunctionWindow(), limits) == 2 * OPENING
+    for second in range(2, 6):
+        window.tick(second * OPENING_S)
+    assert window.room(moving(), limits) == limits.window
+    window.reset()
+    assert window.room(moving(), limits) == OPENING
+
+
 def test_the_moving_share_the_upstreams_window() -> None:
     """In casts and in bytes; one cast fits while no moving function has any in flight."""
-    upstream = UpstreamWindow()
+    upstream = wide_open()
     window = moving()
     assert upstream.room(window, LIMITS) == LIMITS.window
     upstream.add(True, 99, 99)
@@ -107,14 +142,14 @@ def test_the_moving_share_the_upstreams_window() -> None:
 
 def test_what_others_have_in_flight_takes_nothing_from_the_moving() -> None:
     """However full the allowance of new and stalled functions is, the window of the moving is whole."""
-    upstream = UpstreamWindow()
+    upstream = wide_open()
     upstream.add(False, 10_000, TRIES * LIMITS.window_bytes)
     assert upstream.room(moving(), LIMITS) == LIMITS.window
 
 
 def test_each_of_the_others_may_find_out_with_one_cast() -> None:
     """With the allowance used up, a function with nothing in flight has room for one, one that tries has none."""
-    upstream = UpstreamWindow()
+    upstream = wide_open()
     upstream.add(False, LIMITS.window, LIMITS.window)
     trying = FunctionWindow()
     assert upstream.room(trying, LIMITS) == 1
@@ -128,12 +163,12 @@ def test_each_of_the_others_may_find_out_with_one_cast() -> None:
 def test_a_small_upstream_bounds_every_function(window: int) -> None:
     """function_window beyond window is no licence."""
     limits = replace(LIMITS, window=window)
-    assert UpstreamWindow().room(moving(), limits) == window
+    assert wide_open().room(moving(), limits) == window
 
 
 def test_a_function_that_changes_sides_takes_its_casts_along() -> None:
     """What is in flight is counted on one side only, wherever the function stands."""
-    upstream, window = UpstreamWindow(), moving(3, 30)
+    upstream, window = wide_open(), moving(3, 30)
     upstream.add(True, 3, 30)
     window.check(STALL_S)
     upstream.move(window, True)

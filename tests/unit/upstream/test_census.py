@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from relay.settings import Server
 from relay.upstream import census
+from relay.upstream.census import Census
 
 ANSWER = b"f\t10\t2\t3\ng.h\t0\t0\t0\n.\n"
 WORKERS = {b"f": 3, b"g.h": 0}
@@ -16,20 +17,25 @@ WORKERS = {b"f": 3, b"g.h": 0}
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def asked(serve: Serve) -> dict[bytes, int] | None:
+def asked(serve: Serve, how: Callable[[Server], Awaitable[Census]] = census.ask) -> Census:
     """What a real server's answer on a real socket comes to."""
 
-    async def whole() -> dict[bytes, int] | None:
+    async def whole() -> Census:
+        served = asyncio.Event()
+
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await serve(reader, writer)
             finally:
                 writer.close()
+                served.set()
 
         server = await asyncio.start_server(talk, "127.0.0.1", 0)
         async with server:
             host, port = server.sockets[0].getsockname()
-            return await census.ask(Server(host, port))
+            answer = await how(Server(host, port))
+            await served.wait()
+            return answer
 
     return asyncio.run(whole())
 
@@ -73,7 +79,7 @@ def test_an_answer_may_come_in_pieces(size: int) -> None:
             await writer.drain()
             await asyncio.sleep(0)
 
-    assert asked(serve) == WORKERS
+    assert asked(serve).workers == WORKERS
     assert questions == [b"status\n"]
 
 
@@ -87,7 +93,7 @@ def test_a_function_that_ends_in_a_dot_does_not_end_the_answer() -> None:
             await writer.drain()
             await asyncio.sleep(0)
 
-    assert asked(serve) == {b"f": 1, b"..": 1}
+    assert asked(serve).workers == {b"f": 1, b"..": 1}
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +103,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    assert asked(serve) is None
+    assert asked(serve).workers is None
 
 
 def test_a_server_that_hangs_up_is_no_answer() -> None:
@@ -108,7 +114,7 @@ def test_a_server_that_hangs_up_is_no_answer() -> None:
         writer.write(ANSWER[:-2])
         await writer.drain()
 
-    assert asked(serve) is None
+    assert asked(serve).workers is None
 
 
 def test_an_endless_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,11 +132,29 @@ def test_an_endless_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             except ConnectionError:
                 return
 
-    assert asked(serve) is None
+    assert asked(serve).workers is None
     assert written < 100 * 1024 * 1024
 
 
-@pytest.mark.parametrize("server", [Server("127.0.0.1", 1), Server("a" * 300, 4730)])
-def test_a_server_that_cannot_be_reached_is_no_answer(server: Server) -> None:
-    """Refused, or with a name that is none: None."""
-    assert asyncio.run(census.ask(server)) is None
+@pytest.mark.parametrize("how", [census.ask, census.knock])
+@pytest.mark.parametrize(("server", "refused"), [(Server("127.0.0.1", 1), True), (Server("a" * 300, 4730), False)])
+def test_a_server_that_cannot_be_reached_is_no_answer(
+    how: Callable[[Server], Awaitable[Census]], server: Server, refused: bool
+) -> None:
+    """Refused, which is told apart, or with a name that is none."""
+
+    async def whole() -> Census:
+        return await how(server)
+
+    assert asyncio.run(whole()) == Census(None, refused)
+
+
+def test_a_knock_is_no_question() -> None:
+    """A server that takes the connection is not refused, and is asked nothing."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+
+    assert asked(serve, census.knock) == Census(None)
+    assert heard == [b""]

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from relay.upstream.health import RECONNECT, TABLE, Condition, Event, Health
 
-#: the table by hand, a second time: state -> where opened, lost, pause and resume lead
+#: the table by hand, a second time: state -> where opened, lost, left, grace, pause and resume lead
 DRAWN = {
-    "healthy": ("healthy", "throttled", "paused", "healthy"),
-    "throttled": ("healthy", "throttled", "paused", "throttled"),
-    "paused": ("paused", "paused", "paused", "throttled"),
+    "healthy": ("healthy", "throttled", "throttled", "throttled", "paused", "healthy"),
+    "throttled": ("healthy", "throttled", "throttled", "throttled", "paused", "throttled"),
+    "paused": ("paused", "paused", "paused", "paused", "paused", "throttled"),
 }
 
 
@@ -76,3 +76,22 @@ def test_only_work_makes_losses_forgotten() -> None:
     condition.happened(Event.LOST, 2.0, Random(1), "reset")
     assert condition.losses == 1
     assert condition.retry_at <= 2.0 + RECONNECT.cap(1)
+
+
+def test_a_link_that_was_ended_on_purpose_is_no_loss() -> None:
+    """It may be tried again at once, and its losses are what they were."""
+    condition = Condition()
+    condition.happened(Event.OPENED, 1.0, Random(1))
+    condition.happened(Event.LEFT, 2.0, Random(1))
+    assert condition.may_be_tried(2.0)
+    assert (condition.losses, condition.flaps, condition.last_error) == (0, 0, "")
+
+
+def test_a_server_that_asks_for_grace_says_so() -> None:
+    """Its error is shown while the link lives, and it is well again when a new connection is taken."""
+    condition = Condition()
+    condition.happened(Event.OPENED, 1.0, Random(1))
+    condition.happened(Event.GRACE, 2.0, Random(1), "asks for grace")
+    assert (condition.state, condition.last_error) == (Health.THROTTLED, "asks for grace")
+    condition.happened(Event.OPENED, 3.0, Random(1))
+    assert (condition.state, condition.last_error) == (Health.HEALTHY, "")

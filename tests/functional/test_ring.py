@@ -1,0 +1,85 @@
+"""Several job servers: which is in use, and where a function's casts go that has workers at one of them only."""
+
+from tests.rig.agent import Agent
+from tests.rig.callers import cast_all
+from tests.rig.rig import Rig
+from tests.rig.servers import JobServer
+from tests.rig.wait import until
+
+
+def used(rig: Rig, agent: Agent) -> JobServer:
+    """The server that is in use, once there is one."""
+    found = until(
+        lambda: [one["server"] for one in agent.status()["upstreams"] if one["state"] == "healthy"], agent.log_tail
+    )
+    return next(server for server in rig.servers if server.address == found[0])
+
+
+def other(rig: Rig, server: JobServer) -> JobServer:
+    """The other one of two."""
+    (found,) = [one for one in rig.servers if one is not server]
+    return found
+
+
+def test_a_function_goes_where_its_workers_are(rig: Rig, server_kind: str) -> None:
+    """Two servers; the one in use has no worker for one of two functions, the other has: everything is executed."""
+    rig.serve(server_kind, 2)
+    agent = rig.agent()
+    here = used(rig, agent)
+    there = other(rig, here)
+    rig.work(b"here", servers=[here])
+    rig.work(b"there", servers=[there])
+    payloads = {function: [b"%b/%d" % (function, n) for n in range(500)] for function in (b"here", b"there")}
+    for function, casts in payloads.items():
+        assert cast_all(agent.socket, function, casts).acknowledged == casts
+    for casts in payloads.values():
+        rig.ledger.await_done(casts)
+    agent.await_empty()
+    assert {e.port for e in rig.ledger.tries(b"there")} == {there.port}
+    assert {e.port for e in rig.ledger.tries(b"here")} == {here.port}
+    assert agent.status()["possible_repeats"] <= len(payloads[b"there"])
+
+
+def test_what_waits_where_no_worker_is_is_sent_where_one_is(rig: Rig, server_kind: str) -> None:
+    """Casts in flight when their workers go away, and come up elsewhere: executed there, each retired once."""
+    rig.serve(server_kind, 2)
+    agent = rig.agent()
+    here = used(rig, agent)
+    (worker,) = rig.work(b"moves", servers=[here])
+    cast_all(agent.socket, b"moves", [b"first"])
+    rig.ledger.await_done([b"first"])
+    worker.stop()
+    # it moves still, as far as relay knows: these go out, and wait
+    waiting = [b"%d" % n for n in range(5)]
+    cast_all(agent.socket, b"moves", waiting)
+    until(lambda: here.queued(b"moves") == len(waiting), agent.log_tail)
+    rig.work(b"moves", servers=[other(rig, here)])
+    rig.ledger.await_done(waiting)
+    agent.await_empty()
+    status = agent.status()
+    assert (status["completed"], status["dead"]) == (1 + len(waiting), 0)
+    # the ones that wait there still are executed when a worker comes, and change nothing
+    rig.work(b"moves", servers=[here])
+    until(lambda: here.queued(b"moves") == 0, agent.log_tail)
+    cast_all(agent.socket, b"moves", [b"last"])
+    rig.ledger.await_done([b"last"])
+    agent.await_empty()
+    assert agent.status()["completed"] == 2 + len(waiting)
+
+
+def test_round_robin_deals_casts_out_to_all(rig: Rig, server_kind: str) -> None:
+    """Each of two servers gets a good part, and what one had in flight when it dies is executed at the other."""
+    rig.serve(server_kind, 2)
+    rig.work(b"spread", each=2)
+    agent = rig.agent({"forwarder": {"rotation": "round_robin"}})
+    until(lambda: all(one["state"] == "healthy" for one in agent.status()["upstreams"]), agent.log_tail)
+    payloads = [b"%d" % n for n in range(1000)]
+    cast_all(agent.socket, b"spread", payloads)
+    rig.ledger.await_done(payloads)
+    by_port = [len([e for e in rig.ledger.tries() if e.port == server.port]) for server in rig.servers]
+    assert min(by_port) > len(payloads) // 5
+    rig.servers[0].kill()
+    more = [b"more-%d" % n for n in range(500)]
+    cast_all(agent.socket, b"spread", more)
+    rig.ledger.await_done(more)
+    agent.await_empty()
