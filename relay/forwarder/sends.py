@@ -30,7 +30,7 @@ class Sends:
         wanted = set(lanes)
         for flight in sorted(flights, key=lambda flight: flight.cast[0]):
             if flight.track.lane in wanted and not flight.shared and not flight.over:
-                other = Flight(flight.cast, flight.track, flight.attempts, flight.failures, flight.deferred)
+                other = Flight(flight.cast, flight.track, flight.attempts, flight.failures, flight.deferred, flight.key)
                 other.doubts = flight.doubts
                 other.buffered, other.counted = False, True
                 flight.shared = other.shared = True
