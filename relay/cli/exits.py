@@ -8,6 +8,7 @@ drained, 77 not permitted; 130 and 141 are what a shell says of an interrupt and
 import os
 
 DONE = os.EX_OK
+FAILED = 1
 USAGE = 2
 NOT_DRAINED = os.EX_TEMPFAIL
 INTERRUPTED = 130
@@ -17,7 +18,7 @@ NOBODY_READS = 141
 class Failed(Exception):
     """What was asked for could not be done (1)."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class Misused(Failed):
@@ -36,3 +37,9 @@ class NotPermitted(Failed):
     """This user may not (77)."""
 
     exit_code = os.EX_NOPERM
+
+
+class Owned(Failed):
+    """An agent owns the spool (75), as the agent itself says it."""
+
+    exit_code = os.EX_TEMPFAIL

@@ -121,12 +121,12 @@ def lock(path: Path, wait_s: float, pause: Callable[[float], None] = time.sleep)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                owner, _ = _noted(descriptor)
+                owner, _ = noted(descriptor)
                 os.close(descriptor)
                 raise SpoolOwned(f"another agent (pid {owner or 'unknown'}) owns {path}") from None
             pause(0.1)
         else:
-            _note(descriptor, _noted(descriptor)[1])
+            _note(descriptor, noted(descriptor)[1])
             return descriptor
 
 
@@ -138,7 +138,7 @@ def _note(descriptor: int, next_id: int) -> None:
         os.fsync(descriptor)
 
 
-def _noted(descriptor: int) -> tuple[str, int]:
+def noted(descriptor: int) -> tuple[str, int]:
     """The pid and the id that stand in the lock's file."""
     with contextlib.suppress(OSError, ValueError):
         owner, _, next_id = os.pread(descriptor, 64, 0).decode("ascii").partition("\n")
@@ -213,8 +213,8 @@ def _make_room(path: Path) -> bool:
 
 def _first_id(descriptor: int, now_s: float) -> int:
     """The first id of a spool made now: by the clock, or, should that have gone back, above all that were given out."""
-    first, (_, noted) = int(now_s) * ID_SCALE, _noted(descriptor)
-    return first if first > noted else noted + ID_MARGIN
+    first, (_, known) = int(now_s) * ID_SCALE, noted(descriptor)
+    return first if first > known else known + ID_MARGIN
 
 
 def close_spool(opened: Opened) -> None:
@@ -276,7 +276,17 @@ def _check_log(path: Path, now_s: float) -> None:
 
 def _check_format(path: Path) -> None:
     """Refuse what is newer or a stranger's, and read what is needed, by a connection that changes not even the log."""
-    conn = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=1)
+    try:
+        _read_needed(f"file:{quote(str(path))}?mode=ro")
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
+            raise
+        # a kill while the spool was being made left a journal, which only a writer can roll back
+        _read_needed(f"file:{quote(str(path))}?mode=rw")
+
+
+def _read_needed(uri: str) -> None:
+    conn = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=1)
     try:
         schema.check(conn)
         for statement in sql.NEEDED if schema.version(conn) else ():

@@ -388,6 +388,32 @@ def test_a_damaged_log_is_kept_and_what_can_be_read_of_it_is(path: Path, caplog:
     assert not caplog.records
 
 
+HALF_DONE = """
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+conn.execute("PRAGMA journal_mode = DELETE").fetchall()
+conn.execute("PRAGMA cache_size = 1")
+conn.execute("BEGIN")
+conn.execute("CREATE TABLE half (x)")
+for number in range(100): conn.execute("INSERT INTO half VALUES (zeroblob(5000))")
+"""
+
+
+def test_a_journal_that_a_kill_left_is_rolled_back(path: Path) -> None:
+    """A spool has one only while it is being made; killed there, it is none that cannot be opened."""
+    writer = Writer(path)
+    writer.accept(cast(payload=b"kept"))
+    writer.close()
+    with python(HALF_DONE, path):
+        pass
+    assert path.with_name("spool.db-journal").stat().st_size > 0
+    writer._open()
+    assert [one.cast[2] for one in writer.take(1)] == [b"kept"]
+    assert writer.rows("SELECT name FROM sqlite_master WHERE name = 'half'") == []
+    assert kept(path) == []
+    writer.close()
+
+
 def test_a_small_spool_without_vacuum_gets_it(path: Path) -> None:
     """A database that was made without auto_vacuum=INCREMENTAL is rewritten while it is small, with all its casts."""
     writer = Writer(path)

@@ -1,0 +1,160 @@
+"""Making a spool sound again that no agent has open: a new one is built of what can be read, the old one is kept.
+
+The law: rather a repeat than a loss.  A cast that is sound by its checksum comes over with its fate, or, if that cannot
+be read, ready.  One whose checksum does not fit, or whose function is not known, comes over dead, with the reason
+`damaged`: what is left of it can be looked at, and is never executed by itself.  Counts are made from what is there;
+ids go on above all before.
+
+The order: the new one is built beside the old, checked, and synced; then the old one is set aside as a whole
+(`quarantine`), and the new one takes its name.  A kill before that changes nothing; a kill between the two leaves the
+old one set aside and the new one beside it, and a second repair is told so.  Raises SpoolUnusable where nothing can be
+read, or the disk fails.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from relay.cast import COLUMNS, sound
+from relay.errors import SpoolUnusable
+from relay.spool import quarantine, schema
+from relay.spool.checking import check, connect, readable
+
+_DAMAGED = (
+    "INSERT OR REPLACE INTO fates (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error)"
+    " VALUES (?, ?, 'dead', 0, NULL, ?, 0, 0, 'damaged', ?)"
+)
+_NAMES = ",".join([f'"{name}"' for name in COLUMNS])
+_INSERT = f"INSERT INTO casts ({_NAMES}) VALUES ({','.join('?' * len(COLUMNS))})"
+_LOST_LANE = "INSERT OR IGNORE INTO lanes (number, function, priority) VALUES (?, ?, 1)"
+_GO_ON = "UPDATE lanes SET last_id = max(last_id, ?) WHERE number = (SELECT min(number) FROM lanes)"
+_COUNT = (
+    "UPDATE lanes SET completed = max(completed, 0), purged = max(purged, 0),"
+    " bytes = (SELECT coalesce(sum(length(payload)), 0) FROM casts WHERE lane = number),"
+    + "".join(
+        f" {state} = (SELECT count(*) FROM fates WHERE lane = number AND state = '{state}'),"
+        for state in ("deferred", "held", "dead")
+    )
+    + " last_id = max(last_id, coalesce((SELECT max(id) FROM casts WHERE lane = number), 0))"
+)
+_ACCEPT = "UPDATE lanes SET accepted = completed + purged + (SELECT count(*) FROM casts WHERE lane = number)"
+_STRAY = "DELETE FROM {} WHERE id NOT IN (SELECT id FROM casts)"
+_JOIN = "UPDATE fates SET lane = (SELECT lane FROM casts WHERE casts.id = fates.id)"
+
+
+class Repaired(NamedTuple):
+    """What it came to: casts that came over, those of them that are damaged, ids that are lost, the old spool."""
+
+    casts: int
+    damaged: int
+    lost: tuple[int, ...]
+    kept: Path
+
+
+def repair(path: Path, now: int, least_id: int) -> Repaired:
+    """Repair the spool at `path`; `now` in microseconds, ids will be given out above `least_id`."""
+    made = path.with_name(path.name + ".repaired")
+    with suppress(FileNotFoundError):
+        made.unlink()
+    lost: list[int] = []
+    try:
+        with closing(connect(path)) as old, closing(_begin(made)) as new:
+            casts, damaged = _build(old, new, now, least_id, lost)
+        left = list(check(made))
+        if left:
+            raise SpoolUnusable(f"{path}: what was built is not sound ({left[0].text}); nothing was changed")
+        _finish(path, made)
+        kept = quarantine.set_aside(path, "it was repaired: what could be read is in the spool", now / 1e6)
+        made.rename(path)
+        quarantine.sync(path.parent)
+    except (sqlite3.Error, OSError) as error:
+        raise SpoolUnusable(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    return Repaired(casts, damaged, tuple(lost), kept)
+
+
+def _begin(made: Path) -> sqlite3.Connection:
+    """An empty spool, for its user alone; nothing of it is a promise before it is synced as a whole."""
+    os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    conn = sqlite3.connect(made, isolation_level=None)
+    for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = OFF", "synchronous = OFF"):
+        conn.execute(f"PRAGMA {pragma}").fetchall()
+    schema.migrate(conn)
+    return conn
+
+
+def _finish(path: Path, made: Path) -> None:
+    """On disk, and the owner's whom the old one had."""
+    descriptor = os.open(made, os.O_RDONLY)
+    try:
+        owner = path.stat()
+        if os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _build(
+    old: sqlite3.Connection, new: sqlite3.Connection, now: int, least_id: int, lost: list[int]
+) -> tuple[int, int]:
+    """Bring over everything that can be read; (casts, those of them that are dead now because they are damaged)."""
+    new.execute("BEGIN")
+    tables = [row[0] for row in new.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for table in tables:
+        if table != "casts":
+            _copy(old, new, table)
+    known = {row[0] for row in new.execute("SELECT number FROM lanes")}
+    casts = damaged = 0
+    for row in readable(old, lost):
+        if len(row) < len(COLUMNS):
+            continue
+        why = "" if sound(row) else "its checksum does not fit"
+        kept = _stored(row)
+        if kept[1] not in known:
+            why = f"its function cannot be read (lane {kept[1]})"
+            new.execute(_LOST_LANE, (kept[1], b"lost-lane-%d" % kept[1]))
+        new.execute(_INSERT, kept)
+        if why:
+            new.execute(_DAMAGED, (kept[0], kept[1], now, why))
+        casts, damaged = casts + 1, damaged + bool(why)
+    for table in ("fates", "attempts"):
+        new.execute(_STRAY.format(table))
+    new.execute(_JOIN)
+    new.execute(_COUNT)
+    new.execute(_ACCEPT)
+    new.execute(_GO_ON, (least_id,))
+    new.execute("COMMIT")
+    return casts, damaged
+
+
+def _stored(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row as the table takes it, whatever a flipped bit made of its columns."""
+    id_, lane, accepted_at, not_before, uid, digest, unique, crc, payload = row
+    numbers = [value if isinstance(value, int) else 0 for value in (lane, accepted_at, crc)]
+    rest = [value if isinstance(value, int) else None for value in (not_before, uid, digest)]
+    content = payload if isinstance(payload, bytes) else str(payload).encode()
+    return (id_, *numbers[:2], *rest, unique if isinstance(unique, bytes) else None, numbers[2], content)
+
+
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
+    """The rows of a table that can be read, in the columns that both have."""
+    columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
+    there = {row[1] for row in old.execute(f"PRAGMA table_info({table})")}
+    names = ",".join(f'"{column}"' for column in columns if column in there)
+    if not names:
+        return
+    marks = ",".join("?" * len(names.split(",")))
+    for row in _rows(old, f"SELECT {names} FROM {table}"):
+        with suppress(sqlite3.IntegrityError):
+            # nonsense where a number should be is not brought over
+            new.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", row)
+
+
+def _rows(conn: sqlite3.Connection, statement: str) -> Iterator[tuple[Any, ...]]:
+    with suppress(sqlite3.Error):
+        yield from conn.execute(statement)

@@ -1,0 +1,147 @@
+"""A repair brings over what can be read, prefers a repeat to a loss, and keeps what was there."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.errors import SpoolUnusable
+from relay.spool import quarantine
+from relay.spool.checking import check
+from relay.spool.repairing import repair
+from tests.unit.spool.writing import NOW, Writer, cast, setback
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    """A spool with 2,000 casts, a few of them with a fate; closed."""
+    writer = Writer(tmp_path / "spool" / "spool.db")
+    ids = writer.accept(*[cast(payload=b"%05d" % number * 200, unique=b"u%d" % number) for number in range(2000)])
+    writer.store(
+        [(ids[0], 1, 1000, False, 0)],
+        [setback(ids[1], 1, NOW, log=1), setback(ids[2], 1, None), setback(ids[3], 1, NOW)],
+    )
+    writer.write(lambda: writer.transitions.set_draining(True))
+    writer.close()
+    closed = writer.opened
+    yield writer
+    if writer.opened is not closed:
+        writer.close()
+
+
+def changed(writer: Writer, *statements: str) -> None:
+    """The spool after somebody else has been at it."""
+    conn = sqlite3.connect(writer.path, isolation_level=None)
+    for statement in statements:
+        conn.execute(statement)
+    conn.close()
+
+
+def reopened(writer: Writer) -> None:
+    """The spool as an agent finds it now: sound, and its counts are right."""
+    assert list(check(writer.path)) == []
+    writer._open()
+    writer.check_counts()
+
+
+def test_a_sound_spool_comes_over_whole(writer: Writer) -> None:
+    """Every cast, fate, attempt, count, id and word of it is the same; the old one is kept beside it."""
+    queries = ["SELECT * FROM casts", "SELECT * FROM fates", "SELECT * FROM attempts", "SELECT * FROM lanes",
+               "SELECT * FROM spools", "SELECT value FROM meta WHERE name = 'draining'"]  # fmt: skip
+    before, content = [writer.rows(query) for query in queries], writer.path.read_bytes()
+    done = repair(writer.path, NOW, 0)
+    assert (done.casts, done.damaged, done.lost) == (1999, 0, ())
+    assert [writer.rows(query) for query in queries] == before
+    assert (done.kept / "spool.db").read_bytes() == content
+    assert [directory for directory, _ in quarantine.kept(writer.path)] == [done.kept]
+    assert writer.path.stat().st_mode & 0o777 == 0o600
+    reopened(writer)
+
+
+def test_a_damaged_cast_is_dead_and_kept(writer: Writer) -> None:
+    """What is left of it can be looked at; it is not executed, and nothing else is touched."""
+    ids = [row[0] for row in writer.rows("SELECT id FROM casts ORDER BY id")]
+    changed(writer, f"UPDATE casts SET payload = x'00' WHERE id = {ids[1000]}",
+            f"UPDATE casts SET payload = 'text', uid = 'no' WHERE id = {ids[1001]}")  # fmt: skip
+    done = repair(writer.path, NOW, 0)
+    assert (done.casts, done.damaged) == (1999, 2)
+    conn = sqlite3.connect(writer.path)
+    dead = "SELECT id FROM fates WHERE state = 'dead' AND reason = 'damaged' ORDER BY id"
+    assert [row[0] for row in conn.execute(dead)] == ids[1000:1002]
+    conn.close()
+    writer._open()
+    assert len(writer.take(1, casts=5000)) == 1999 - 2 - 3
+    writer.check_counts()
+
+
+def test_counts_are_made_from_what_is_there(writer: Writer) -> None:
+    """accepted is again the sum, whatever stood in the lanes; orphans are gone."""
+    changed(writer, "UPDATE lanes SET accepted = 3, completed = -4, bytes = 1, deferred = 9, held = 9, dead = 9",
+            "INSERT INTO attempts SELECT 5, number, began_at, took, upstream, reason, error FROM attempts",
+            "UPDATE fates SET id = 5 WHERE state = 'dead'")  # fmt: skip
+    repair(writer.path, NOW, 0)
+    reopened(writer)
+    assert len(writer.take(1, casts=5000)) == 1999 - 2
+
+
+def test_a_cast_whose_function_is_lost_is_dead(writer: Writer) -> None:
+    """It has a lane again, whose name says so; it is not executed under a name that is none."""
+    changed(writer, "DELETE FROM lanes")
+    done = repair(writer.path, NOW, 0)
+    assert (done.casts, done.damaged) == (1999, 1999)
+    reopened(writer)
+    assert [name.function for name in writer.counts] == [b"lost-lane-1"]
+    assert writer.take(1) == []
+
+
+def test_ids_go_on_above_all_before(writer: Writer) -> None:
+    """Also where the lanes have forgotten, as long as the lock's file knows."""
+    changed(writer, "UPDATE lanes SET last_id = 0", "DELETE FROM casts", "DELETE FROM fates", "DELETE FROM attempts")
+    least = 1 << 60
+    repair(writer.path, NOW, least)
+    reopened(writer)
+    assert writer.accept(cast())[0] > least
+
+
+@pytest.mark.parametrize("name", ["casts", "fates", "attempts", "meta"])
+def test_a_page_that_is_nonsense_costs_what_is_on_it(writer: Writer, name: str) -> None:
+    """A lost fate makes a cast ready, a lost page of casts only those on it, and afterwards all is sound."""
+    content = bytearray(writer.path.read_bytes())
+    if name == "casts":
+        at = content.index(b"00900" * 200) // 4096 * 4096
+    else:
+        conn = sqlite3.connect(writer.path)
+        (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+        conn.close()
+        at = (page - 1) * 4096
+    content[at : at + 4096] = b"\xee" * 4096
+    writer.path.write_bytes(content)
+    assert [one for one in check(writer.path) if one.check == "pages"]
+    done = repair(writer.path, NOW, 0)
+    assert done.casts + len(done.lost) == 1999
+    assert (len(done.lost) > 0) == (name == "casts")
+    assert len(done.lost) < 8
+    reopened(writer)
+
+
+def test_what_is_in_the_log_comes_over(writer: Writer, tmp_path: Path) -> None:
+    """A spool that a crash left has its last casts in the log."""
+    writer._open()
+    writer.accept(cast(payload=b"in the log"))
+    other = tmp_path / "other" / "spool.db"
+    other.parent.mkdir()
+    for end in ("", "-wal"):
+        Path(f"{other}{end}").write_bytes(Path(f"{writer.path}{end}").read_bytes())
+    done = repair(other, NOW, 0)
+    assert done.casts == 2000
+    assert {one.name for one in done.kept.iterdir()} >= {"spool.db", "spool.db-wal"}
+
+
+def test_where_nothing_can_be_read_nothing_is_changed(tmp_path: Path) -> None:
+    """The file stays where it is."""
+    path = tmp_path / "spool.db"
+    path.write_bytes(b"no database " * 100)
+    with pytest.raises(SpoolUnusable, match="not a database"):
+        repair(path, NOW, 0)
+    assert [one.name for one in tmp_path.iterdir()] == ["spool.db"]
