@@ -15,6 +15,7 @@ import pytest
 from relay.cli import backlog, drain, main, places
 from relay.cli.ask import Agent
 from relay.cli.exits import Failed, NotPermitted, NotRunning
+from relay.cli.pace import Pace
 from relay.conf import options
 from relay.protocol.framing import Framer, Packet
 from relay.protocol.packets import REQ, RES, Kind, decode, encode
@@ -220,6 +221,37 @@ def test_a_drain_waits_until_nothing_remains(place: Place, capsys: pytest.Captur
     assert err == "2 casts to go; most of f (2): no workers\n"
 
 
+def pace_of(rate: int) -> Pace:
+    """A pace at which so many go in a second."""
+    pace = Pace()
+    pace.look(0.0, 100 * rate)
+    pace.look(10.0, 90 * rate)
+    return pace
+
+
+@pytest.mark.parametrize(
+    ("blockers", "rate", "line"),
+    [
+        (
+            [("f", 60, "in progress: waiting")],
+            20,
+            "60 casts to go; 20/s; about 3.0 s; most of f (60): in progress: waiting",
+        ),
+        (
+            [("g", 50, "no workers"), ("f", 10, "in progress: waiting")],
+            2,
+            "60 casts to go; 2.0/s; about 5.0 s for 10 of them; most of g (50): no workers",
+        ),
+        ([("g", 60, "no workers")], 20, "60 casts to go; most of g (60): no workers"),
+        ([("g", 60, "no workers")], 0, "60 casts to go; nothing moves; most of g (60): no workers"),
+    ],
+)
+def test_an_estimate_is_for_what_moves(blockers: list[tuple[str, int, str]], rate: int, line: str) -> None:
+    """What stands still has no end, and is named before what does not."""
+    named = [{"function": function, "count": count, "reason": reason} for function, count, reason in blockers]
+    assert drain.told({"remaining": 60, "blockers": named}, pace_of(rate)) == line
+
+
 def test_a_drain_whose_time_is_up_names_what_stands_in_the_way(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +264,8 @@ def test_a_drain_whose_time_is_up_names_what_stands_in_the_way(
         "state": "draining",
         "remaining": 2,
         "blockers": [{"function": "f", "count": 2, "reason": "no workers"}],
+        "dead": 3,
+        "held": 4,
     }
     thread.join()
 
