@@ -46,8 +46,8 @@ def add(verbs: Verbs) -> None:
     parser.set_defaults(run=run)
 
 
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """The options that select casts."""
+def add_filters(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
+    """The options that select casts; `limit` for verbs that can do with some of them."""
     group = parser.add_argument_group("which casts (all that is given holds)")
     group.add_argument("--function", metavar="GLOB", help="of a function that matches")
     group.add_argument("--state", choices=STATES)
@@ -55,7 +55,8 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--newer-than", type=duration, metavar="TIME", help="accepted since")
     group.add_argument("--uid", type=count, help="handed over by this user")
     group.add_argument("--error", metavar="TEXT", help="whose last error contains this, whatever its case")
-    group.add_argument("--limit", type=count, metavar="N", help="the oldest N of them")
+    if limit:
+        group.add_argument("--limit", type=count, metavar="N", help="the oldest N of them")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from relay.cast import LaneName
 from relay.facts import Facts, LaneFacts, Problem
 from relay.spool.changes import Counts
 from relay.spool.schema import COUNTS
+from relay.spool.shape import Shape
 
 #: blockers named in one answer, those with most casts
 BLOCKERS_NAMED = 1000
@@ -107,7 +108,7 @@ def drain(lanes: Mapping[LaneName, Counts], facts: Facts, draining: bool) -> dic
         "remaining": backlog_of(counts),
         "blockers": [
             {
-                "function": function.decode("utf-8", "backslashreplace"),
+                "function": text(function),
                 "count": waiting[function][0],
                 "reason": reason(facts, facts.lanes.get(function, _UNKNOWN), waiting[function][1]),
             }
@@ -117,6 +118,47 @@ def drain(lanes: Mapping[LaneName, Counts], facts: Facts, draining: bool) -> dic
         "dead": counts.dead,
         "held": counts.held,
     }
+
+
+def shape(found: Shape) -> dict[str, Any]:
+    """The object of `shape`: the upper bounds in seconds, and the functions, the one with most casts first."""
+    functions = sorted(found.functions.items(), key=lambda one: (-sum(one[1]), one[0]))
+    return {
+        "bounds": list(found.bounds),
+        "functions": [{"function": text(name), "total": sum(casts), "casts": casts} for name, casts in functions],
+    }
+
+
+def functions(lanes: Mapping[LaneName, Counts], facts: Facts) -> list[dict[str, Any]]:
+    """What there is to tell of each function that was ever cast, by name."""
+    sums: dict[bytes, Counts] = {}
+    for name, counts in lanes.items():
+        sums.setdefault(name.function, Counts()).add(counts)
+    told = []
+    for function, counts in sorted(sums.items()):
+        lane = facts.lanes.get(function, _UNKNOWN)
+        told.append(
+            {
+                "function": text(function),
+                "backlog": backlog_of(counts),
+                "in_flight": min(lane.in_flight, backlog_of(counts)),
+                "held": counts.held,
+                "dead": counts.dead,
+                "bytes": counts.bytes,
+                "accepted": counts.accepted,
+                "completed": counts.completed,
+                "failures": counts.failures,
+                "workers": lane.workers,
+                "stalled": lane.stalled,
+                "last_error": lane.last_error,
+            }
+        )
+    return told
+
+
+def text(function: bytes) -> str:
+    """A function's name as it is shown."""
+    return function.decode("utf-8", "backslashreplace")
 
 
 def reason(facts: Facts, lane: LaneFacts, deferred: int) -> str:
