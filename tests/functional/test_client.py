@@ -224,6 +224,59 @@ def test_draining_is_rejected_until_it_is_over(rig: Rig, twin: Twin) -> None:
 
 
 @both
+def test_refusals_in_between_many_casts_are_each_their_own(rig: Rig, twin: Twin) -> None:
+    """The operator drains and resumes again and again while casts come: every answer fits its cast, in order."""
+    rig.serve("gearmand")
+    agent = rig.agent()
+    uniques = [f"u{n}" for n in range(200)]
+
+    def items() -> Iterator[tuple[str, bytes, str]]:
+        for number, unique in enumerate(uniques):
+            if number % 25 == 0:
+                # what came before goes over meanwhile, or after it: the client does not wait for a slow item
+                agent.cli("drain", "--no-wait") if number % 50 else agent.cli("resume")
+            yield "nobody", b"x", unique
+
+    with twin(agent.socket, timeout=LONG_S) as client:
+        answers = dict(zip(uniques, client.cast_many(items()), strict=True))
+    refused = {unique for unique, answer in answers.items() if isinstance(answer, Rejected)}
+    assert {type(answers[unique]) for unique in refused} == {Draining}
+    assert {str(answer.unique) for answer in answers.values() if isinstance(answer, Rejected)} == refused
+    handles = {unique: answer for unique, answer in answers.items() if isinstance(answer, str)}
+    assert handles
+    assert dict(zip(handles, ids_of(list(handles.values())), strict=True)) == by_unique(agent)
+
+
+def test_a_cancelled_cast_leaves_its_client_sound(rig: Rig) -> None:
+    """Cancelled while the agent is silent, it is in doubt; the answer that comes late is taken for no other cast's."""
+    rig.serve("gearmand")
+    agent = rig.agent()
+
+    async def story() -> list[str]:
+        async with AsyncClient(agent.socket, timeout=LONG_S) as client:
+            await client.cast("nobody", b"before", unique="u0")
+            agent.signal(signal.SIGSTOP)
+            casts = [asyncio.create_task(client.cast("nobody", b"x", unique=f"u{n}")) for n in (1, 2)]
+            many = client.cast_many([("nobody", b"x", "u3"), ("nobody", b"x", "u4")])
+            casts.append(asyncio.create_task(anext(many)))
+            # each sends in its first step
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            for cast in casts:
+                cast.cancel()
+            results = await asyncio.gather(*casts, return_exceptions=True)
+            assert [type(result) for result in results] == [asyncio.CancelledError] * 3
+            agent.signal(signal.SIGCONT)
+            handles = [await client.cast("nobody", b"after", unique=f"v{n}") for n in range(40)]
+            again = [await client.cast("nobody", b"again", unique=f"u{n}") for n in range(5)]
+            return handles + again
+
+    handles = asyncio.run(story())
+    names = [f"v{n}" for n in range(40)] + [f"u{n}" for n in range(5)]
+    assert dict(zip(names, ids_of(handles), strict=True)) == by_unique(agent)
+
+
+@both
 def test_limits_of_the_agent_are_rejections_of_their_own(rig: Rig, twin: Twin) -> None:
     """A full spool, a payload over the limit (its connection goes on), too many connections."""
     rig.serve("gearmand")
