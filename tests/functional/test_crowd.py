@@ -23,12 +23,12 @@ from tests.rig.wait import until
 MIB = 2**20
 MEMORY = 128 * MIB
 """What the agent's memory stays under."""
-DESCRIPTORS = 3_000
+DESCRIPTORS = 4_000
 PACKET_S = 30.0
 """When the agent gives up on half a packet: how long a crowd can stay."""
 ROUNDS, CASTS = 5, 100
 TIMES_SLOWER = 3
-FLOOR_S = 0.02
+FLOOR_S = 0.01
 """What a wait is taken for at least: below it the machine's noise is what is measured."""
 SETTLED_S = 0.5
 """When nobody has taken a byte for so long, nobody will for now."""
@@ -40,7 +40,7 @@ def _descriptors() -> Iterator[None]:
     """Room for the connections of a crowd, here and in the agent, which inherits it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-        pytest.skip("the hard limit of open files is under 3,000")
+        pytest.skip("the hard limit of open files is under 4,000")
     if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS:
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
     yield
@@ -57,16 +57,34 @@ def memory(agent: Agent) -> int:
 
 
 def p99(caller: Stream) -> float:
-    """How long a cast waits for its answer: the 99th percentile of a round, the median of the rounds."""
-    rounds = []
-    for _ in range(ROUNDS):
-        waits = []
-        for _ in range(CASTS):
-            began = time.monotonic()
-            assert caller.ask(submission(b"nobody", b"x" * 100)).type == packets.JOB_CREATED
-            waits.append(time.monotonic() - began)
-        rounds.append(statistics.quantiles(waits, n=100, method="inclusive")[98])
-    return statistics.median(rounds)
+    """The 99th percentile of how long a cast waits for its answer, in one round of casts."""
+    waits = []
+    for _ in range(CASTS):
+        began = time.monotonic()
+        assert caller.ask(submission(b"nobody", b"x" * 100)).type == packets.JOB_CREATED
+        waits.append(time.monotonic() - began)
+    return statistics.quantiles(waits, n=100, method="inclusive")[98]
+
+
+def assert_as_quick(neighbour: Stream, control: Stream) -> None:
+    """A cast beside the crowd waits at most three times as long as one at an agent that has no crowd.
+
+    Both are measured in turns, so that what the machine does beside hits both; the medians of the rounds are compared.
+    Once may be bad luck: three times is not.
+    """
+    for _ in range(3):
+        rounds = [(p99(neighbour), p99(control)) for _ in range(ROUNDS)]
+        crowded, quiet = (statistics.median(waits) for waits in zip(*rounds, strict=True))
+        if crowded <= TIMES_SLOWER * max(quiet, FLOOR_S):
+            return
+    raise AssertionError(f"p99 {crowded:.4f} s beside the crowd, and {quiet:.4f} s without")
+
+
+@contextlib.contextmanager
+def without_a_crowd(rig: Rig) -> Iterator[Stream]:
+    """A caller of another agent, which nobody else calls."""
+    with rig.agent().connect() as control:
+        yield control
 
 
 def push(callers: list[Stream], data: bytes) -> list[int]:
@@ -110,31 +128,31 @@ def still_there(callers: list[Stream]) -> bool:
     return not poll.poll(0)
 
 
+#: how many send what, and whether they form a line for the room of large packets
 CROWDS = {
-    "1000-of-a-byte": (1_000, b"\0"),
-    "1000-of-a-header": (1_000, submission(b"nobody", b"x" * 100)[:11]),
-    "1000-of-63-KiB": (1_000, submission(b"nobody", b"x" * 64 * 1024)[: 63 * 1024]),
-    "100-of-8-MiB": (100, submission(b"nobody", b"x" * 16 * MIB)[: 8 * MIB]),
-    "100-skipped": (100, submission(b"nobody", b"x" * 60 * MIB)[: 8 * MIB]),
+    "1000-of-a-byte": (1_000, b"\0", False),
+    "1000-of-a-header": (1_000, submission(b"nobody", b"x" * 100)[:11], False),
+    "1000-of-63-KiB": (1_000, submission(b"nobody", b"x" * 64 * 1024)[: 63 * 1024], False),
+    "100-of-8-MiB": (100, submission(b"nobody", b"x" * 16 * MIB)[: 8 * MIB], True),
+    "100-skipped": (100, submission(b"nobody", b"x" * 60 * MIB)[: 8 * MIB], False),
 }
 
 
-@pytest.mark.parametrize(("count", "half"), CROWDS.values(), ids=CROWDS)
-def test_a_crowd_with_half_a_packet_each(rig: Rig, count: int, half: bytes) -> None:
+@pytest.mark.parametrize(("count", "half", "lines_up"), CROWDS.values(), ids=CROWDS)
+def test_a_crowd_with_half_a_packet_each(rig: Rig, count: int, half: bytes, lines_up: bool) -> None:
     """Many callers send a part of a packet and stay: another one's casts are answered about as quickly as before.
 
-    Its p99 is at most three times what it was, and the agent's memory stays under 128 MiB.
+    Its p99 is at most three times that of a caller without a crowd, and the agent's memory stays under 128 MiB.
     """
     rig.serve("gearmand")
     agent = rig.agent({"intake": {"max_connections": 2_000}})
-    with agent.connect() as neighbour, contextlib.ExitStack() as crowd:
-        quiet = p99(neighbour)
+    with agent.connect() as neighbour, without_a_crowd(rig) as control, contextlib.ExitStack() as crowd:
         callers = [crowd.enter_context(agent.connect()) for _ in range(count)]
         came = time.monotonic()
         assert all(push(callers, half))
-        crowded = p99(neighbour)
-        assert still_there(callers) or time.monotonic() - came > PACKET_S, "the crowd was sent away"
-        assert crowded <= TIMES_SLOWER * max(quiet, FLOOR_S), f"p99 {crowded:.4f} s, and {quiet:.4f} s before"
+        assert_as_quick(neighbour, control)
+        # those who hold up a line for room give way, two by two
+        assert lines_up or still_there(callers) or time.monotonic() - came > PACKET_S, "the crowd was sent away"
         assert memory(agent) < MEMORY
     record = cast_all(agent.socket, b"nobody", [b"after"])
     assert record.acknowledged == [b"after"]
@@ -321,18 +339,15 @@ def deafen(rig: Rig, count: int, data: bytes) -> None:
     """So many callers send and read nothing: another one casts as before, and memory is bounded."""
     rig.serve("gearmand")
     agent = rig.agent()
-    with agent.connect() as neighbour, contextlib.ExitStack() as deaf:
-        quiet = p99(neighbour)
+    with agent.connect() as neighbour, without_a_crowd(rig) as control, contextlib.ExitStack() as deaf:
         push([deaf.enter_context(agent.connect()) for _ in range(count)], data)
-        neighbour.socket.settimeout(10)
-        crowded = p99(neighbour)
-        assert crowded <= TIMES_SLOWER * max(quiet, FLOOR_S), f"p99 {crowded:.4f} s, and {quiet:.4f} s before"
+        assert_as_quick(neighbour, control)
         assert memory(agent) < MEMORY
 
 
 @pytest.mark.parametrize(("count", "data"), DEAF.values(), ids=DEAF)
 def test_callers_that_read_no_answers(rig: Rig, count: int, data: bytes) -> None:
-    """They are not read from any more, another caller's p99 is at most three times what it was, memory is bounded."""
+    """They are not read from any more, another caller's p99 is at most three times as long, memory is bounded."""
     deafen(rig, count, data)
 
 
