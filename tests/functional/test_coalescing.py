@@ -1,10 +1,18 @@
 """A caller's unique: while a cast with it lives, an equal one of the same function is the same cast."""
 
+import http.client
+import json
+import os
+import signal
+import socket
+from typing import Any
+
 import pytest
 
 from tests.rig import packets
+from tests.rig.agent import Agent
 from tests.rig.callers import cast_all, id_of
-from tests.rig.packets import submission
+from tests.rig.packets import request, submission
 from tests.rig.rig import Rig
 from tests.rig.wait import until
 from tests.rig.workers import always_fail
@@ -123,3 +131,149 @@ def test_a_draining_agent_still_answers_for_a_living_cast(rig: Rig) -> None:
     until(lambda: agent.status()["draining"], agent.status)
     assert [r.code for r in cast_all(agent.socket, b"nobody", [b"new"]).refused] == ["draining"]
     assert cast_all(agent.socket, b"nobody", [b"x"], uniques=[b"same"]).handles == first.handles
+
+
+# -- twins that an operator or the workers changed -------------------------------------------------------------------
+
+
+def change(agent: Agent, verb: str, handle: bytes) -> dict[str, Any]:
+    """Change one cast over the control socket; what came of it."""
+    connection = http.client.HTTPConnection("relay", timeout=60)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(60)
+    connection.sock.connect(agent.control)
+    try:
+        connection.request("POST", f"/v1/{verb}", json.dumps({"casts": [handle.decode()]}))
+        answer = connection.getresponse()
+        lines = answer.read().splitlines()
+        assert answer.status == 200, lines
+        last: dict[str, Any] = json.loads(lines[-1])
+        assert last["done"], last
+        return last
+    finally:
+        connection.close()
+
+
+def cast_one(agent: Agent, payload: bytes, unique: bytes = b"same") -> bytes:
+    """Cast it, and its handle."""
+    (handle,) = cast_all(agent.socket, b"plain", [payload], uniques=[unique]).handles
+    return handle
+
+
+def test_a_held_cast_still_lives(rig: Rig) -> None:
+    """An equal unique gets the held one's handle, is not stored, and the held one's payload is executed on release."""
+    (server,) = rig.serve("gearmand")
+    server.kill()  # or it would be in flight, which is skipped
+    agent = rig.agent()
+    held = cast_one(agent, b"held")
+    assert change(agent, "hold", held)["changed"] == 1
+    assert cast_one(agent, b"joins it") == held
+    status = agent.status()
+    assert (status["accepted"], status["held"], status["coalesced"]) == (1, 1, 1)
+    server.restart()
+    rig.work(b"plain")
+    assert change(agent, "release", held)["changed"] == 1
+    rig.ledger.await_done([b"held"])
+    agent.await_empty()
+    assert rig.ledger.done() == [b"held"]
+
+
+def test_a_revive_beside_a_living_twin_is_skipped(rig: Rig) -> None:
+    """Bury a cast and cast its twin: a new one. Reviving the first is skipped and counted while the twin lives, over a
+    crash too; once the twin is done it is revived and executed."""
+    (server,) = rig.serve("gearmand")
+    server.kill()  # or they would be in flight, which is skipped
+    agent = rig.agent()
+    buried = cast_one(agent, b"buried")
+    assert change(agent, "bury", buried)["changed"] == 1
+    twin = cast_one(agent, b"twin")
+    assert twin != buried
+    assert cast_one(agent, b"joins the twin") == twin
+    for crash in (False, True):
+        if crash:
+            agent.kill()
+            agent.restart()
+        revived = change(agent, "revive", buried)
+        assert (revived["changed"], revived["skipped"]) == (0, 1), revived
+        assert revived["twins"] == 1, revived
+    status = agent.status()
+    assert (status["accepted"], status["dead"]) == (2, 1)
+    server.restart()
+    rig.work(b"plain")
+    agent.await_empty()
+    assert change(agent, "revive", buried)["changed"] == 1
+    agent.await_empty()
+    assert rig.ledger.done() == [b"twin", b"buried"]
+
+
+#: the writer stands still before its next batch while there is this file
+GATE = """
+import os, time
+from relay.spool.committer import Committer
+
+commit = Committer._commit
+
+def gated(self, batch):
+    while os.path.exists("{closed}"):
+        open("{closed}.seen", "w").close()
+        time.sleep(0.01)
+    commit(self, batch)
+
+Committer._commit = gated
+"""
+
+
+def test_a_twin_in_the_batch_that_retires_the_first_is_a_new_cast(rig: Rig, server_kind: str) -> None:
+    """The verdict of the first and its twin come while the writer is at the disk, and go into one COMMIT: verdicts go
+    first, so the twin is not swallowed by a cast that is done, but stored and executed."""
+    rig.serve(server_kind)
+    (worker,) = rig.work(b"plain")
+    worker.hold()
+    closed = rig.directory / "closed"
+    agent = rig.agent(prelude=GATE.format(closed=closed))
+    first = cast_one(agent, b"first")
+    until(worker.holding.is_set, "the worker has the job")
+    with agent.connect() as asking, agent.connect() as caller, agent.connect() as other:
+
+        def unfinished() -> str:
+            asking.send(b"status\n")
+            return next(line for line in asking.read_text() if line.startswith("plain\t")).split("\t")[2]
+
+        assert unfinished() == "1"
+        closed.touch()
+        # this one is the batch that the writer stands still at
+        other.send(submission(b"nobody", b"x"))
+        until(closed.with_name("closed.seen").exists, "the writer stands still")
+        worker.let_go()
+        rig.ledger.await_done([b"first"])
+        until(lambda: unfinished() == "0", "the verdict has come")
+        caller.send(submission(b"plain", b"second", b"same") + submission(b"plain", b"third", b"same"))
+        assert asking.ask(request(packets.ECHO_REQ, b"x")).type == packets.ECHO_RES
+        closed.unlink()
+        second, third = caller.read(), caller.read()
+        assert other.read().type == packets.JOB_CREATED
+    assert second.type == packets.JOB_CREATED
+    assert second.body == third.body
+    assert id_of(second.body) > id_of(first)
+    rig.ledger.await_done([b"first", b"second"])
+    until(lambda: agent.status()["completed"] == 2, agent.status)
+    assert rig.ledger.done() == [b"first", b"second"]
+
+
+def test_twins_in_two_batches_and_a_crash_between_are_one_cast(rig: Rig) -> None:
+    """The first is on disk and its answer lost with the agent, in the middle of others': the repeat finds it."""
+    rig.serve("gearmand")
+    agent = rig.agent()
+    key = os.urandom(16).hex().encode()
+    with agent.connect() as caller:
+        caller.send(submission(b"plain", b"first", key))
+        until(agent.backlog, "the cast is on disk")
+        agent.signal(signal.SIGKILL)
+        agent.wait()
+    agent.restart()
+    repeat = cast_one(agent, b"second", key)
+    assert [cast["id"] for cast in agent.backlog()] == [id_of(repeat)]
+    rig.work(b"plain")
+    agent.await_empty()
+    (execution,) = rig.ledger.tries()
+    assert (execution.payload, execution.key) == (b"first", key)
