@@ -22,7 +22,7 @@ from random import Random
 from typing import Any
 
 import relay
-from relay.agent import activation, notify
+from relay.agent import activation, descriptors, notify
 from relay.clock import Clock
 from relay.control.server import Control
 from relay.errors import BadConfiguration
@@ -85,9 +85,14 @@ class Service:
             lambda: self._door.refused,
         )
         intake = settings.intake
-        self._door = Door(
-            spool, forwarder, socket.gethostname(), relay.__version__, intake.max_payload, intake.max_connections
-        )
+        callers = descriptors.make_room(intake.max_connections)
+        if callers < intake.max_connections:
+            self._problem(
+                "too_few_descriptors",
+                f"[intake] max_connections ({intake.max_connections}) is more than the limit of open files leaves room"
+                f" for ({callers}); it has to be {intake.max_connections + descriptors.KEPT}",
+            )
+        self._door = Door(spool, forwarder, socket.gethostname(), relay.__version__, intake.max_payload, callers)
         inherited = activation.take(os.environ, os.getpid())
         self._listener = Listener(self._door, intake, inherited.pop(intake.socket, None))
         for path, sock in inherited.items():

@@ -19,8 +19,10 @@ from relay.settings import Intake
 
 #: connections that wait to be accepted
 BACKLOG = 1024
-#: turns of the loop in which everybody who waits is accepted, and made a connection
-TURNS = 8
+#: connections accepted at a time: each takes a descriptor, also one that is too many and closed at once
+ACCEPTS = 32
+#: turns of the loop in which one that was accepted is made a connection, and some to spare
+MAKING = 8
 
 
 class Listener:
@@ -41,15 +43,20 @@ class Listener:
         if sock is None:
             sock = open_door(settings.socket, settings.socket_mode, settings.socket_group, BACKLOG)
             self._made = settings.socket, inode(settings.socket)
-        self._servers.append(await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG, **KEEP_PATH))
+        self._serve(await loop.create_unix_server(self._connection, sock=sock, backlog=ACCEPTS, **KEEP_PATH))
         where = settings.tcp_listen
         if where is not None:
             try:
-                self._servers.append(
-                    await loop.create_server(self._connection, where.host, where.port, backlog=BACKLOG)
-                )
+                self._serve(await loop.create_server(self._connection, where.host, where.port, backlog=ACCEPTS))
             except OSError as error:
                 raise SocketUnusable(f"[intake] tcp_listen {where}: {error.strerror or error}") from None
+
+    def _serve(self, server: asyncio.Server) -> None:
+        self._servers.append(server)
+        for sock in server.sockets:
+            # asyncio has one number for how many wait and how many it accepts at a time; the second is set by now
+            with socket.fromfd(sock.fileno(), sock.family, sock.type) as same:
+                same.listen(BACKLOG)
 
     def _connection(self) -> Connection:
         return Connection(self._door)
@@ -62,8 +69,14 @@ class Listener:
         if self._made is not None:
             close_door(*self._made)
             self._made = None
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
+            await _turns(BACKLOG // ACCEPTS)
         for server in self._servers:
             server.close()
         self._servers.clear()
+        # who was accepted last becomes a connection
+        await _turns(MAKING)
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
