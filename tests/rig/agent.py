@@ -50,6 +50,8 @@ class Agent:
         #: code that runs before the program does: for a constant that takes too long to wait for, or a moment to meet
         self.prelude = ""
         self.took_to_accept = 0.0
+        #: what stands before the program on its command line
+        self.prefix: list[str] = []
         assert len(self.control) <= LONGEST_SOCKET_PATH, f"too long for a unix socket: {self.control}"
         self._options: dict[str, dict[str, object]] = {
             "intake": {"socket": self.socket},
@@ -74,7 +76,7 @@ class Agent:
         command = [sys.executable, "-c", f"{self.prelude}\n{MAIN}"] if self.prelude else [program("relay-agent")]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--config-file", str(self.conf)],
+                [*self.prefix, *command, "--config-file", str(self.conf)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

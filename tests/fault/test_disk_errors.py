@@ -1,0 +1,207 @@
+"""Errors, delays and bit flips of the disk under the real agent: no wrong acknowledgement, no crash loop, none lost."""
+
+import os
+import random
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from relay.spool import quarantine
+from tests.rig import counts
+from tests.rig.agent import Agent
+from tests.rig.callers import Record, cast_all, id_of
+from tests.rig.rig import Rig
+from tests.rig.strace import SYNCS, WRITES, attached, started_with
+from tests.rig.wait import until
+
+FUNCTION = b"work"
+#: for agents that only accept
+NOBODY = {"upstream": {"servers": "127.0.0.1:1"}}
+#: how far the n-th call is walked, and in which steps
+WALK = counts.count("WALK", 9, 60)
+STEP = counts.count("WALK_STEP", 4, 1)
+CALLS = {"write": WRITES, "sync": SYNCS, "ftruncate": ("ftruncate",), "unlink": ("unlink",), "open": ("openat", "open")}
+
+
+def ids(record: Record) -> set[int]:
+    """The ids that were acknowledged."""
+    return {id_of(handle) for handle in record.handles}
+
+
+def is_up(agent: Agent) -> bool:
+    """Whether it accepts; False once it has ended."""
+    assert agent.process
+    return until(lambda: agent.process.poll() is not None or agent.accepts(), "it starts or ends") and (
+        agent.process.poll() is None
+    )
+
+
+@pytest.mark.parametrize("lasts", ["once", "for ever"])
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("calls", CALLS)
+def test_the_nth_call_fails(rig: Rig, calls: str, error: str, lasts: str) -> None:
+    """From a start's first call on: it starts or ends with 73, and whatever it acknowledged is there afterwards."""
+    agent = rig.unstarted_agent(NOBODY)
+    promised: set[int] = set()
+    for n in range(1, WALK + 1, STEP):
+        fault = f"error={error}:when={n}{'+' if lasts == 'for ever' else ''}"
+        with started_with(agent, CALLS[calls], fault):
+            agent.spawn()
+            if is_up(agent):
+                record = cast_all(agent.socket, FUNCTION, [b"%d" % number for number in range(20)], window=2)
+                assert {refusal.code for refusal in record.refused} <= {"spool_error", "disk_full"}
+                assert not record.unanswered
+                promised |= ids(record)
+                assert agent.status()["state"] == "running"
+                agent.kill()
+            else:
+                assert agent.wait() == 73, agent.log_tail()
+        agent.start()
+        assert promised <= {cast["id"] for cast in agent.backlog()}, f"call {n}\n{agent.log_tail()}"
+        assert quarantine.kept(agent.spool) == []
+        agent.kill()
+
+
+@pytest.mark.parametrize("again", ["goes on", "restarts"])
+def test_a_sync_that_failed_once_is_no_promise(rig: Rig, again: str) -> None:
+    """The batch whose fsync failed is refused whole; the next ones, on the same connection or after a crash, hold."""
+    agent = rig.agent(NOBODY)
+    held = ids(cast_all(agent.socket, FUNCTION, [b"before"]))
+    with attached(agent, SYNCS, "error=EIO"):
+        record = cast_all(agent.socket, FUNCTION, [b"meanwhile"] * 10, window=1)
+        assert {refusal.code for refusal in record.refused} == {"spool_error"}
+        assert not record.acknowledged
+        until(lambda: "spool_failing" in {one["code"] for one in agent.status()["problems"]}, "the problem is shown")
+        if again == "restarts":
+            agent.kill()
+    if again == "restarts":
+        agent.start()
+    until(lambda: agent.status()["accepting"], lambda: f"casts are accepted again\n{agent.log_tail()}")
+    held |= ids(cast_all(agent.socket, FUNCTION, [b"after"] * 10))
+    agent.kill()
+    agent.start()
+    assert held <= {cast["id"] for cast in agent.backlog()}
+    assert len(held) == 11
+
+
+def test_a_slow_disk_makes_batches_larger_and_nothing_else(rig: Rig) -> None:
+    """300 ms a sync: callers share their COMMITs, all is accepted, and each cast is executed once."""
+    rig.serve("geard")
+    rig.work(FUNCTION)
+    agent = rig.agent()
+    with attached(agent, SYNCS, "delay_exit=300000") as output:
+        castings = [
+            rig.cast_in_background(agent, FUNCTION, [b"%d-%d" % (caller, n) for n in range(500)]) for caller in range(8)
+        ]
+        records = [casting.finish() for casting in castings]
+        agent.await_empty()
+        syncs = output.read_text().count("sync(")
+    acknowledged = [payload for record in records for payload in record.acknowledged]
+    assert len(acknowledged) == 4000
+    assert 2 <= syncs <= 400
+    assert Counter(rig.ledger.done(FUNCTION)) == Counter(acknowledged)
+    assert "is lost" not in agent.log
+    assert "cannot be" not in agent.log
+
+
+# -- rot ---------------------------------------------------------------------------------------------------------------
+
+
+def flip(path: Path, chance: random.Random, first: int = 0) -> int:
+    """One bit of a file, behind the first bytes; where."""
+    at = chance.randrange(first, path.stat().st_size)
+    with path.open("r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 1 << chance.randrange(8)]))
+    return at
+
+
+PAYLOADS = [b"%06d " % number * 150 for number in range(400)]
+
+
+@pytest.fixture
+def rotting(rig: Rig) -> Agent:
+    """An agent that was killed with a backlog; whoever starts it finds a server and a worker."""
+    rig.serve("geard")
+    agent = rig.agent()
+    assert len(cast_all(agent.socket, FUNCTION, PAYLOADS).acknowledged) == len(PAYLOADS)
+    agent.kill()
+    return agent
+
+
+def test_bits_flip_in_the_database(rig: Rig, rotting: Agent) -> None:
+    """Each cast is executed as it was, or dead as damaged, or set aside with the spool; what is told adds up."""
+    chance = counts.seeded()
+    agent = rotting
+    agent.start()
+    agent.term()
+    sound = agent.spool.read_bytes()
+    rig.work(FUNCTION)
+    for number in range(counts.count("FLIPS", 4, 400)):
+        agent.spool.write_bytes(sound)
+        where = [flip(agent.spool, chance) for _ in range(8)]
+        agent.spawn()
+        assert is_up(agent), agent.log_tail()
+        executed_before = len(rig.ledger.done(FUNCTION))
+        agent.await_empty()
+        executed = rig.ledger.done(FUNCTION)[executed_before:]
+        kept, status = quarantine.kept(agent.spool), agent.status()
+        assert set(executed) <= set(PAYLOADS), f"flips at {where}"
+        missing = set(PAYLOADS) - set(executed)
+        dead = [cast for cast in agent.backlog() if cast["last_error"] == "its checksum does not fit"]
+        assert bool(kept) == ("quarantined" in {one["code"] for one in status["problems"]})
+        if not kept:
+            assert len(missing) == len(dead), f"{number}: flips at {where}\n{agent.log_tail()}"
+        agent.kill()
+        for directory, _ in kept:
+            directory.rename(agent.directory / f"seen-{number}-{directory.name}")
+        for end in ("-wal", "-shm"):
+            Path(f"{agent.spool}{end}").unlink(missing_ok=True)
+
+
+def test_bits_flip_in_the_log(rig: Rig, rotting: Agent) -> None:
+    """What SQLite would drop silently is told and kept; the casts before it are executed."""
+    chance, agent = counts.seeded(), rotting
+    database, log = agent.spool, Path(f"{agent.spool}-wal")
+    sound = database.read_bytes(), log.read_bytes()
+    rig.work(FUNCTION)
+    for number in range(counts.count("FLIPS", 4, 400)):
+        database.write_bytes(sound[0])
+        log.write_bytes(sound[1])
+        where = flip(log, chance)
+        said = len(agent.log)
+        agent.start()
+        agent.await_empty()
+        told = agent.log[said:]
+        assert "the spool's log is damaged" in told or "the spool's log ends with" in told, f"a flip at {where}"
+        kept = quarantine.kept(database)
+        assert bool(kept) == ("the spool's log is damaged" in told)
+        assert set(rig.ledger.done(FUNCTION)) <= set(PAYLOADS)
+        agent.kill()
+        for directory, _ in kept:
+            directory.rename(agent.directory / f"seen-{number}-{directory.name}")
+        for end in ("-wal", "-shm"):
+            Path(f"{database}{end}").unlink(missing_ok=True)
+
+
+def test_a_reader_in_a_long_transaction(rig: Rig) -> None:
+    """The log grows, which is told with the reader's pid, and casts are taken as before; it is cut short afterwards."""
+    agent = rig.agent(NOBODY)
+    cast_all(agent.socket, FUNCTION, [b"first"])
+    reader = sqlite3.connect(f"file:{agent.spool}?mode=ro", uri=True, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM backlog").fetchone() == (1,)
+    log = Path(f"{agent.spool}-wal")
+    while log.stat().st_size < 70 * 2**20:
+        assert not cast_all(agent.socket, FUNCTION, [os.urandom(100_000) for _ in range(50)], window=50).refused
+    problem = until(
+        lambda: [one for one in agent.status()["problems"] if one["code"] == "log_too_long"], "the problem is shown"
+    )[0]
+    assert f"pid {os.getpid()} " in problem["text"]
+    reader.close()
+    until(lambda: log.stat().st_size < 10 * 2**20, "the log is cut short")
+    until(lambda: not [one for one in agent.status()["problems"] if one["code"] == "log_too_long"], "it is well again")
