@@ -86,6 +86,7 @@ class _Batch:
     looks: list[_Look] = field(default_factory=list)
     casts: int = 0
     size: int = 0
+    reads: int = 0
     stop: bool = False
 
     @property
@@ -101,7 +102,7 @@ class _Batch:
     @property
     def idle(self) -> bool:
         """True when nothing at all came in."""
-        return not (self.arrivals or self.calls or self.looks or self.stop or self.verdicts)
+        return not (self.arrivals or self.calls or self.looks or self.stop or self.verdicts or self.reads)
 
     @property
     def verdicts(self) -> int:
@@ -247,6 +248,7 @@ class Committer:
                 batch.setbacks += item.setbacks
             elif type(item) is _Take:
                 self._read(item)
+                batch.reads += 1
             elif type(item) is _Look:
                 batch.looks.append(item)
             elif type(item) is _Call:

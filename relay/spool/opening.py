@@ -317,6 +317,8 @@ def _rewrite(conn: sqlite3.Connection) -> None:
     pages, size = (conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     if 0 < pages * size <= REWRITE_BYTES:
         conn.execute("PRAGMA synchronous = FULL")
+        # so small it needs no file elsewhere, where the agent may not be allowed to write
+        conn.execute("PRAGMA temp_store = MEMORY")
         conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
         conn.execute("VACUUM")
 
