@@ -99,12 +99,13 @@ class Service:
             log.warning("the service manager's socket %s is none of [intake] socket, and is not used", path)
             sock.close()
         ready = False
+        # whoever can connect may also send a signal
+        self._watch_signals(loop)
         try:
             # the backlog's heads first: what is committed from now on belongs behind them
             forwarder.start()
             await self._control.start()
             await self._listener.open()
-            self._watch_signals(loop)
             log.info("relay-agent ready")
             ready = True
             notify.notify(notify.READY)

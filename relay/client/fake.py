@@ -97,7 +97,7 @@ def _key(cast: Cast) -> tuple[bytes, bytes]:
     assert unique is not None
     return (
         function if isinstance(function, bytes) else function.encode(),
-        unique if isinstance(unique, bytes) else unique.encode(),
+        unique if isinstance(unique, bytes) else unique.encode("utf-8", "surrogatepass"),
     )
 
 

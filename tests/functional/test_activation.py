@@ -11,6 +11,7 @@ from tests.rig.agent import Agent, program
 from tests.rig.callers import cast_all
 from tests.rig.packets import JOB_CREATED, Closed, Packet, Stream, submission
 from tests.rig.rig import Rig
+from tests.rig.servers import free_port
 from tests.rig.wait import until
 
 #: puts the inherited socket where systemd would, in the agent's own process
@@ -173,10 +174,10 @@ def test_an_upgrade_under_load_answers_every_cast(rig: Rig) -> None:
 def test_casts_come_in_over_loopback_too(rig: Rig) -> None:
     """With tcp_listen a caller without unix sockets casts, and has no uid."""
     rig.serve("gearmand")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     agent = rig.agent({"intake": {"tcp_listen": f"127.0.0.1:{port}"}})
+    # the port is opened behind the unix socket, which is all that was waited for
+    until(lambda: "relay-agent ready" in agent.log, agent.log_tail)
     with socket.create_connection(("127.0.0.1", port), 10) as sock:
         sock.sendall(submission(b"f", b"over tcp"))
         until(lambda: agent.status()["accepted"] == 1, agent.log_tail)

@@ -38,7 +38,7 @@ LONG_S = 60.0
 #: one that is waited for in full
 SHORT_S = 0.3
 #: one that is waited for in full, and in which the agent answers
-FAIR_S = 4.0
+FAIR_S = 8.0
 
 
 def ids_of(handles: list[Any]) -> list[int]:

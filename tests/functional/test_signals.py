@@ -59,6 +59,42 @@ def test_a_stop_takes_its_sockets_away(rig: Rig) -> None:
     assert cast_all(agent.socket, b"nobody", [b"x"]).acknowledged == [b"x"]
 
 
+#: the program is told to end, or to read its configuration, as soon as callers can connect
+SIGNALLED = """
+import os, signal
+from relay.intake.listener import Listener
+
+opened = Listener.open
+
+async def open_and_signal(self):
+    await opened(self)
+    os.kill(os.getpid(), signal.{name})
+
+Listener.open = open_and_signal
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_stop_as_soon_as_it_listens_is_a_stop_like_any_other(rig: Rig, name: str) -> None:
+    """Exit 0 in order, with the socket taken away, and nothing said of what was not to be."""
+    rig.serve("gearmand")
+    agent = rig.unstarted_agent()
+    agent.prelude = SIGNALLED.format(name=name)
+    agent.spawn()
+    assert agent.wait() == 0
+    assert "relay-agent stopped" in agent.log
+    assert "Warning" not in agent.log
+    assert not Path(agent.socket).exists()
+
+
+def test_a_reload_as_soon_as_it_listens_is_done(rig: Rig) -> None:
+    """SIGHUP at that moment does not end it."""
+    rig.serve("gearmand")
+    agent = rig.agent(prelude=SIGNALLED.format(name="SIGHUP"))
+    until(lambda: "the configuration was reloaded" in agent.log, lambda: agent.log)
+    assert cast_all(agent.socket, b"nobody", [b"x"]).acknowledged == [b"x"]
+
+
 def test_it_says_when_it_is_ready(rig: Rig) -> None:
     """The log has the line that operators and scripts wait for."""
     rig.serve("gearmand")
