@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 class UpstreamFacts:
     """One job server: `state` is healthy, throttled or paused; `in_flight` counts casts.
 
-    `completed` counts the casts that were done there since the agent's start.
+    `completed` counts the casts that were done there since the agent's start, `functions` those that send casts there
+    now; `since_s` is how long it has been in its state, `role` what it is used for, in words.
     """
 
     server: str
@@ -22,6 +23,9 @@ class UpstreamFacts:
     in_flight: int
     last_error: str
     completed: int = 0
+    functions: int = 0
+    since_s: float = 0.0
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class Service:
         self._forwarder = forwarder = Forwarder(settings.forwarder, settings.upstream, spool, self._clock, Random())
         spool.on_committed = forwarder.committed
         spool.on_made_due = forwarder.expedite
+        spool.on_paused = forwarder.pause
         spool.on_fence, spool.on_unfence = forwarder.fence, forwarder.unfence
         self._control = Control(
             settings.control,

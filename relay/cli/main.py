@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import relay
-from relay.cli import backlog, cast, check, drain, resume, shape, status, top
+from relay.cli import backlog, cast, check, drain, resume, shape, status, top, upstreams
 from relay.cli.arguments import duration
 from relay.cli.exits import INTERRUPTED, NOBODY_READS, Failed
 from relay.cli.places import Places
 
-VERBS = (status, top, backlog, shape, cast, drain, resume, check)
+VERBS = (status, top, backlog, shape, cast, drain, resume, upstreams, check)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from oslo_config import iniparser
 
@@ -23,6 +24,7 @@ DEFAULTS = {
     ("intake", "socket"): "/run/relay/relay.sock",
     ("spool", "path"): "/var/lib/relay/spool.db",
     ("control", "socket"): "/run/relay/control.sock",
+    ("upstream", "servers"): "127.0.0.1:4730",
 }
 
 
@@ -50,11 +52,22 @@ class Places:
         """The database."""
         return self._find("spool", "path")
 
+    @property
+    def servers(self) -> list[str]:
+        """The job servers, as host:port."""
+        if self._values is None:
+            self._values = self._read()
+        text = self._values["upstream", "servers"]
+        if "$" in text:
+            return [str(server) for server in self._load("upstream", "servers")]
+        return [server.strip() for server in text.replace("\n", ",").split(",") if server.strip()]
+
     def _find(self, group: str, option: str) -> Path:
         if self._values is None:
             self._values = self._read()
         value = self._values[group, option]
-        return self._load(group, option) if "$" in value else Path(value)
+        found: Path = self._load(group, option) if "$" in value else Path(value)
+        return found
 
     def _read(self) -> dict[tuple[str, str], str]:
         reader = _Reader()
@@ -71,7 +84,7 @@ class Places:
                 raise Failed(f"{file}: {error}") from None
         return DEFAULTS | reader.found
 
-    def _load(self, group: str, option: str) -> Path:
+    def _load(self, group: str, option: str) -> Any:
         """As the agent reads it; slow, and rarely needed."""
         from relay.conf.load import load
         from relay.errors import BadConfiguration
@@ -81,8 +94,7 @@ class Places:
             settings, _ = load(arguments)
         except BadConfiguration as error:
             raise Failed(str(error)) from None
-        found: Path = getattr(getattr(settings, group), option)
-        return found
+        return getattr(getattr(settings, group), option)
 
 
 class _Reader(iniparser.BaseParser):

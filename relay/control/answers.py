@@ -94,6 +94,23 @@ def status(
     }
 
 
+def upstreams(facts: Facts) -> list[dict[str, Any]]:
+    """The objects of `upstreams`, in this host's order of preference."""
+    return [
+        {
+            "server": upstream.server,
+            "state": upstream.state,
+            "role": upstream.role,
+            "since_seconds": round(upstream.since_s, 3),
+            "functions": upstream.functions,
+            "in_flight": upstream.in_flight,
+            "completed": upstream.completed,
+            "last_error": upstream.last_error,
+        }
+        for upstream in facts.upstreams
+    ]
+
+
 def drain(lanes: Mapping[LaneName, Counts], facts: Facts, draining: bool) -> dict[str, Any]:
     """The object of `drain`: its state, what remains, and the blockers, the function with most casts first."""
     counts = total(lanes.values())

@@ -6,7 +6,7 @@
     GET  /v1/drain    state, remaining, blockers
     POST /v1/drain    refuse new casts, make those in backoff due once; asked again it changes nothing
     POST /v1/resume   accept again
-    and those of `tables` and `editing`
+    and those of `tables`, `upstreams` and `editing`
 
 Promises: a change needs uid 0 or the agent's own, and logs one line that says who and what.  The disk is read
 in threads of its own, SLICE casts at a time and only as fast as the reader takes them; the event loop never
@@ -32,6 +32,7 @@ from relay.control import answers, health, metrics
 from relay.control.editing import Editing
 from relay.control.requests import Answer, Refused, Request, Text, filter_of, may_change
 from relay.control.tables import Tables
+from relay.control.upstreams import Upstreams
 from relay.control.views import Views
 from relay.errors import SpoolUnusable
 from relay.facts import Facts, Problem
@@ -75,6 +76,7 @@ class Routes:
             "/v1/drain": {"GET": self._blockers, "POST": self._drain},
             "/v1/resume": {"POST": self._resume},
             **Tables(spool, facts, clock, self._views.read).table,
+            **Upstreams(spool, facts).table,
             **Editing(spool, clock, self._views.read).table,
         }
 

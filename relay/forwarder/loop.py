@@ -22,7 +22,7 @@ from itertools import chain
 from random import Random
 
 from relay.clock import Clock
-from relay.facts import Facts, LaneFacts, UpstreamFacts
+from relay.facts import Facts, LaneFacts
 from relay.forwarder.heads import Heads
 from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.outlet import Outlet
@@ -105,23 +105,18 @@ class Forwarder:
         identity, old = self._spool.identity, self._rotation.outlets
         outlets = {}
         for server in preference(self._upstream.servers, identity.spool_id(identity.next_id)):
-            outlets[server] = old.get(server) or Outlet(
-                server, self._limits, self._upstream, self._clock, self._rng, self._tally, self
-            )
+            outlet = old.get(server)
+            if outlet is None:
+                outlet = Outlet(server, self._limits, self._upstream, self._clock, self._rng, self._tally, self)
+                if str(server) in self._spool.paused:
+                    outlet.pause(True)
+            outlets[server] = outlet
         self._rotation.line_up(outlets, self._limits.rotation, self._clock.monotonic())
 
     def facts(self) -> Facts:
         """What is so at this moment."""
-        upstreams = tuple(
-            UpstreamFacts(
-                str(outlet.server),
-                outlet.condition.state.value,
-                outlet.in_flight,
-                outlet.condition.last_error,
-                outlet.condition.completed,
-            )
-            for outlet in self._rotation.outlets.values()
-        )
+        now = self._clock.monotonic()
+        upstreams = tuple(outlet.facts(self._rotation.role(outlet, now)) for outlet in self._rotation.outlets.values())
         lanes = {}
         for lane in self._heads.lanes.values():
             scheduled = any(track.scheduled for track in lane.tracks)
@@ -153,6 +148,13 @@ class Forwarder:
         """Deferred casts on disk were made due: look at them now."""
         self._heads.expedite()
         self._pump()
+
+    def pause(self, server: str, paused: bool) -> None:
+        """An upstream was paused or resumed; that stands in the spool already."""
+        for outlet in self._rotation.outlets.values():
+            if str(outlet.server) == server:
+                outlet.pause(paused)
+                self.changed(outlet)
 
     def committed(self, committed: Committed) -> None:
         """A batch was written: verdicts are stored, and fresh casts may go at once."""

@@ -13,6 +13,7 @@ from random import Random
 from typing import Protocol
 
 from relay.clock import Clock, spell
+from relay.facts import UpstreamFacts
 from relay.forwarder.lanes import Flight
 from relay.forwarder.schedule import Schedule
 from relay.forwarder.survey import Survey
@@ -72,6 +73,7 @@ class Outlet:
         self._tally = tally
         self._owner = owner
         self.condition = Condition()
+        self.condition.since = clock.monotonic()
         self.schedule = Schedule(limits)
         self.survey = Survey(server, clock, rng, lambda: owner.concerned(self), self._learned)
         self.link: Link[Flight] | None = None
@@ -115,6 +117,20 @@ class Outlet:
         """Casts there, without a verdict."""
         return self.schedule.window.moving + self.schedule.window.others
 
+    def facts(self, role: str) -> UpstreamFacts:
+        """What is so at this moment."""
+        condition = self.condition
+        return UpstreamFacts(
+            str(self.server),
+            condition.state.value,
+            self.in_flight,
+            condition.last_error,
+            condition.completed,
+            sum(share.routed for share in self.schedule.shares.values()) if self.is_open else 0,
+            self._clock.monotonic() - condition.since,
+            role,
+        )
+
     def configure(self, limits: Limits, settings: Upstream) -> None:
         """Put other settings in force; the link stays."""
         self.schedule.limits = limits
@@ -126,17 +142,12 @@ class Outlet:
         """True when a link to it is in order."""
         return self.fit and self.condition.may_be_tried(now)
 
-    def pause(self, now: float) -> None:
-        """The operator's word: nothing new is sent there; what is in flight may finish."""
-        self.condition.happened(Event.PAUSE, now, self._rng)
-        self._owner.changed(self)
-
-    def resume(self, now: float) -> None:
-        """The operator's word: it may be used again."""
-        self.condition.happened(Event.RESUME, now, self._rng)
-        if self.is_open:
+    def pause(self, paused: bool) -> None:
+        """The operator's word: nothing new is sent there, what is in flight may finish; or it may be used again."""
+        now = self._clock.monotonic()
+        self.condition.happened(Event.PAUSE if paused else Event.RESUME, now, self._rng)
+        if not paused and self.is_open:
             self.condition.happened(Event.OPENED, now, self._rng)
-        self._owner.changed(self)
 
     def connect(self) -> None:
         """Begin a link."""

@@ -153,6 +153,15 @@ def counts(path: Path) -> Totals:
     return Totals(total, bool(draining and draining[0]), Oldest(*found) if found else None, on_disk, lanes)
 
 
+def paused(path: Path) -> set[str]:
+    """The upstreams that are paused."""
+    with closing(connect(path)) as conn:
+        try:
+            return {server for server, _ in conn.execute(sql.PAUSED).fetchall()}
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{path}: {error}") from None
+
+
 def oldest(path: Path, from_id: int) -> Oldest | None:
     """The oldest cast that is ready, deferred or in flight, among those with an id of `from_id` or more."""
     with closing(connect(path)) as conn:

@@ -22,6 +22,7 @@ from relay.cast import Arrival, LaneName
 from relay.clock import Clock
 from relay.errors import SpoolUnusable
 from relay.settings import Spool as Limits
+from relay.spool import statements as sql
 from relay.spool import watching
 from relay.spool.changes import Counts, Done, Setback, Took
 from relay.spool.committer import Committed, Committer
@@ -57,6 +58,10 @@ class Spool:
         self.draining = self._opened.draining
         #: True once the drain that is on has made the deferred casts due; after a restart that is not known
         self._made_due = False
+        #: the upstreams that an operator has paused, and since when (us)
+        self.paused: dict[str, int] = dict(self._opened.conn.execute(sql.PAUSED).fetchall())
+        #: told of each that is paused or resumed
+        self.on_paused: Callable[[str, bool], None] = lambda _, __: None
         self.on_committed: Callable[[Committed], None] = lambda _: None
         self.on_made_due: Callable[[], None] = lambda: None
         #: casts of these lanes are about to be changed: nothing of them is sent until `on_unfence`; the ids in flight
@@ -243,6 +248,19 @@ class Spool:
         """End that; False where there was no such hold."""
         known: bool = await self._change(lambda transitions: transitions.holds.drop(pattern))
         return known
+
+    async def pause(self, server: str, paused: bool) -> bool:
+        """Pause an upstream, over restarts too, or resume it; False where it was so already."""
+        if paused == (server in self.paused):
+            return False
+        now = self._clock.wall()
+        await self._change(lambda transitions: transitions.pause(server, paused, now))
+        if paused:
+            self.paused[server] = now
+        else:
+            del self.paused[server]
+        self.on_paused(server, paused)
+        return True
 
     async def _change(self, change: Callable[[Transitions], Any]) -> Any:
         """A transaction of an operator's; never one while verdicts wait for the disk, which it would not know of."""

@@ -148,6 +148,11 @@ HOLD_FRESH = (
     " VALUES (?, ?, 'held', ?, 0, 0, 'held', '', ?)"
 )
 
+#: the upstreams that are paused, and since when (us)
+PAUSED = "SELECT server, since FROM paused"
+PAUSE = "INSERT INTO paused (server, since) VALUES (?, ?) ON CONFLICT (server) DO NOTHING"
+UNPAUSE = "DELETE FROM paused WHERE server = ?"
+
 GET_META = "SELECT value FROM meta WHERE name = ?"
 SET_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 SPOOLS = "SELECT first_id, spool_id, machine_id FROM spools ORDER BY first_id"

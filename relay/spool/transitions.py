@@ -480,6 +480,13 @@ class Transitions:
             self._execute(sql.REHEARSE)
             self._execute(sql.END_REHEARSAL)
 
+    def pause(self, server: str, paused: bool, now: int) -> None:
+        """Remember that an upstream is paused since `now` (us), or no longer."""
+        if paused:
+            self._execute(sql.PAUSE, (server, now))
+        else:
+            self._execute(sql.UNPAUSE, (server,))
+
     def set_draining(self, draining: bool) -> None:
         """Remember that new casts are refused, or no longer."""
         self._execute(sql.SET_META, ("draining", int(draining)))

@@ -70,6 +70,8 @@ class Condition:
     def __init__(self) -> None:
         self.state = Health.THROTTLED
         self.retry_at = 0.0
+        #: when it came into its state (monotonic seconds)
+        self.since = 0.0
         #: losses in a row, and how many of them were of a link that had opened; a link that opens and is lost again
         #: before anything was completed on it is no better than one that does not open
         self.losses = 0
@@ -81,6 +83,8 @@ class Condition:
     def happened(self, event: Event, now: float, rng: Random, error: str = "") -> None:
         """Take in an event; `error` says what a loss was."""
         was, self.state = self.state, TABLE[self.state, event]
+        if was is not self.state:
+            self.since = now
         if event is Event.OPENED:
             self.last_error = ""
         elif event is Event.LOST:

@@ -1,5 +1,7 @@
 """Several job servers: which is in use, and where a function's casts go that has workers at one of them only."""
 
+import signal
+
 from tests.rig.agent import Agent
 from tests.rig.callers import cast_all
 from tests.rig.rig import Rig
@@ -23,7 +25,7 @@ def other(rig: Rig, server: JobServer) -> JobServer:
 
 def test_a_function_goes_where_its_workers_are(rig: Rig, server_kind: str) -> None:
     """Two servers; the one in use has no worker for one of two functions, the other has: everything is executed."""
-    rig.serve(server_kind, 2)
+    rig.serve(server_kind, count=2)
     agent = rig.agent()
     here = used(rig, agent)
     there = other(rig, here)
@@ -42,7 +44,7 @@ def test_a_function_goes_where_its_workers_are(rig: Rig, server_kind: str) -> No
 
 def test_what_waits_where_no_worker_is_is_sent_where_one_is(rig: Rig, server_kind: str) -> None:
     """Casts in flight when their workers go away, and come up elsewhere: executed there, each retired once."""
-    rig.serve(server_kind, 2)
+    rig.serve(server_kind, count=2)
     agent = rig.agent()
     here = used(rig, agent)
     (worker,) = rig.work(b"moves", servers=[here])
@@ -69,7 +71,7 @@ def test_what_waits_where_no_worker_is_is_sent_where_one_is(rig: Rig, server_kin
 
 def test_round_robin_deals_casts_out_to_all(rig: Rig, server_kind: str) -> None:
     """Each of two servers gets a good part, and what one had in flight when it dies is executed at the other."""
-    rig.serve(server_kind, 2)
+    rig.serve(server_kind, count=2)
     rig.work(b"spread", each=2)
     agent = rig.agent({"forwarder": {"rotation": "round_robin"}})
     until(lambda: all(one["state"] == "healthy" for one in agent.status()["upstreams"]), agent.log_tail)
@@ -83,3 +85,88 @@ def test_round_robin_deals_casts_out_to_all(rig: Rig, server_kind: str) -> None:
     cast_all(agent.socket, b"spread", more)
     rig.ledger.await_done(more)
     agent.await_empty()
+
+
+def upstream(agent: Agent, server: JobServer) -> dict[str, object]:
+    """What relay-cli says of a server."""
+    (found,) = [one for one in agent.ask("upstreams") if one["server"] == server.address]
+    return dict(found)
+
+
+def test_a_paused_server_gets_nothing_new_and_finishes_what_it_has(rig: Rig, server_kind: str) -> None:
+    """Paused while a job runs: new casts go to the other one, the job ends there; a restart changes nothing."""
+    rig.serve(server_kind, count=2)
+    agent = rig.agent()
+    here = used(rig, agent)
+    there = other(rig, here)
+    (worker,) = rig.work(b"f", servers=[here])
+    rig.work(b"f", servers=[there])
+    worker.hold()
+    cast_all(agent.socket, b"f", [b"held"])
+    worker.holding.wait(60)
+    paused = agent.cli("upstreams", "pause", here.address)
+    assert (paused.returncode, paused.stderr) == (0, "")
+    assert f"{here.address} is paused." in paused.stdout
+    payloads = [b"%d" % n for n in range(100)]
+    cast_all(agent.socket, b"f", payloads)
+    rig.ledger.await_done(payloads)
+    assert {e.port for e in rig.ledger.tries()} == {there.port}
+    assert (upstream(agent, here)["state"], upstream(agent, here)["in_flight"]) == ("paused", 1)
+    worker.let_go()
+    agent.await_empty()
+    assert len(rig.ledger.tries()) == 1 + len(payloads)
+    assert f"pause upstream {here.address}" in agent.log
+    assert agent.term() == 0
+
+    down = agent.cli("upstreams", "-f", "value", "-c", "server", "-c", "state")
+    assert f"{here.address} paused" in down.stdout
+    agent.restart()
+    cast_all(agent.socket, b"f", [b"after"])
+    rig.ledger.await_done([b"after"])
+    assert rig.ledger.tries()[-1].port == there.port
+    assert agent.ask("upstreams", "resume", here.address)[0]["state"] != "paused"
+    assert "was already resumed" in agent.cli("upstreams", "resume", here.address).stdout
+
+
+def test_with_every_server_paused_casts_wait_and_say_why(rig: Rig) -> None:
+    """Nothing is lost, the drain's blockers name it, a resume ends it; a server that is none is refused."""
+    (server,) = rig.serve("gearmand")
+    rig.work(b"f")
+    agent = rig.agent()
+    assert agent.cli("upstreams", "pause", server.address).returncode == 0
+    cast_all(agent.socket, b"f", [b"x"])
+    blocked = agent.ask("drain", "--dry-run")["blockers"]
+    assert [one["reason"] for one in blocked] == ["upstreams paused"]
+    assert agent.cli("upstreams", "pause", "nowhere:1").returncode == 1
+    assert agent.cli("upstreams", "pause").returncode == 2
+    assert agent.cli("upstreams", "resume", server.address).returncode == 0
+    rig.ledger.await_done([b"x"])
+    agent.await_empty()
+
+
+def test_a_server_that_asks_for_grace_is_left_so_that_it_ends(rig: Rig) -> None:
+    """gearmand after SIGUSR1: the running job ends there, new casts go to the other one, and the server is gone."""
+    rig.serve("gearmand", count=2)
+    agent = rig.agent()
+    here = used(rig, agent)
+    there = other(rig, here)
+    (worker,) = rig.work(b"f", servers=[here])
+    rig.work(b"f", servers=[there])
+    worker.hold()
+    cast_all(agent.socket, b"f", [b"held"])
+    worker.holding.wait(60)
+    # a function nobody works on makes relay ask often, and so notice soon
+    cast_all(agent.socket, b"nobody", [b"x"])
+    assert here.process
+    here.process.send_signal(signal.SIGUSR1)
+    until(lambda: "so it wants to end" in agent.log, agent.log_tail)
+    payloads = [b"%d" % n for n in range(100)]
+    cast_all(agent.socket, b"f", payloads)
+    rig.ledger.await_done(payloads)
+    worker.let_go()
+    rig.ledger.await_done([b"held"])
+    assert rig.ledger.tries(b"f")[-1].port == here.port
+    worker.stop()
+    until(lambda: here.process and here.process.poll() is not None, agent.log_tail)
+    assert agent.status()["possible_repeats"] == 0
+    assert len(rig.ledger.tries()) == 1 + len(payloads)

@@ -44,6 +44,7 @@ class FakeSpool:
         self.identity = Identity(((1, b"0123456789ab"),), 1000)
         self.failing: str | None = None
         self.draining = False
+        self.paused: dict[str, int] = {}
         self.done: list[Done] = []
         self.setbacks: list[Setback] = []
         self.takes: list[tuple[int, Callable[[Took], None]]] = []
