@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from random import Random
@@ -38,6 +39,8 @@ from relay.settings import Upstream
 from relay.spool.committer import Committed
 from relay.spool.spool import Spool
 from relay.upstream.ring import preference
+
+log = logging.getLogger(__name__)
 
 #: seconds between two looks at what only time changes
 TICK_S = 0.1
@@ -234,21 +237,36 @@ class Forwarder:
 
     def told(self, outlet: Outlet, news: News[Flight]) -> None:
         """Verdicts came in."""
+        if news.vanished:
+            log.warning(
+                "upstream %s knows nothing of casts that were in flight there: they go out again: %d",
+                outlet.server,
+                len(news.vanished),
+            )
+            for flight in news.vanished:
+                outlet.schedule.returned(outlet.schedule.share(flight.track.lane), flight.size)
+            self._doubt(news.vanished)
         self._settling.settle(outlet, news, self._clock.monotonic())
         self._pump()
 
     def lost(self, outlet: Outlet, doubtful: list[Flight]) -> None:
-        """The link is gone: what was in flight is in doubt, ready again at once, before anything else of its lane."""
+        """The link is gone: what was in flight is in doubt, and it may be the next upstream's turn."""
+        self._doubt(doubtful)
+        outlet.schedule.clear()
+        if not self._stopping:
+            self._rotation.lost(outlet, self._clock.monotonic())
+            self._pump()
+
+    def _doubt(self, doubtful: Iterable[Flight]) -> None:
+        """Ready again at once, in the order of ids, before anything else of their lane."""
+        now = self._clock.monotonic()
         for flight in sorted(doubtful, key=lambda flight: flight.cast[0], reverse=True):
             if self._sends.lost(flight):
                 self._tally.failed["in_doubt"] += 1
                 flight.doubts += 1
                 flight.track.again.appendleft(flight)
                 self._tally.landed(flight)
-        outlet.schedule.clear()
-        if not self._stopping:
-            self._rotation.lost(outlet, self._clock.monotonic())
-            self._pump()
+                self._routing.enter(flight.track.lane, now)
 
     def _rescue(self) -> None:
         """Casts that wait where no worker is are sent also where one is."""

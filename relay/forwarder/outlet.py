@@ -14,7 +14,7 @@ from typing import Protocol
 
 from relay.clock import Clock, spell
 from relay.facts import UpstreamFacts
-from relay.forwarder.lanes import Flight
+from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.schedule import Schedule
 from relay.forwarder.survey import Survey
 from relay.forwarder.tally import Tally
@@ -29,6 +29,14 @@ log = logging.getLogger(__name__)
 
 #: seconds that a link must hold, if no cast is completed on it, before its losses are forgotten
 PROBATION_S = 30.0
+#: seconds that an upstream that wants to end is kept from it by casts of functions of whose workers nothing is known
+GRACE_S = 5.0
+#: seconds from one audit to the next, the age of the casts that are asked about, and how many of them at a time
+AUDIT_S = 60.0
+AUDITED_AGE_S = 30.0
+AUDITED = 50
+#: seconds between two tries to find out whether the server's answers about jobs can be trusted
+PROBE_S = 5.0
 
 
 class Owner(Protocol):
@@ -79,9 +87,11 @@ class Outlet:
         self.link: Link[Flight] | None = None
         #: True while it refuses new connections, although its link lives
         self.grace = False
+        self._grace_until = 0.0
         #: when its link opened (monotonic seconds), and how many casts were completed on it
         self.opened_at = 0.0
         self.completed_here = 0
+        self._audit_at = 0.0
         #: when it was lost, and how many casts had been completed anywhere by then; None while it was never in use
         self._lost: tuple[float, int] | None = None
         #: True while it is ended on purpose
@@ -109,8 +119,14 @@ class Outlet:
     def busy(self) -> bool:
         """True while there are casts in flight there that may be done yet."""
         flights = self.link.outstanding() if self.link is not None else []
-        shares = self.schedule.shares
-        return any(not flight.over and not (self.grace and shares[flight.track.lane].parked) for flight in flights)
+        return any(not flight.over and self._waits_for(flight.track.lane) for flight in flights)
+
+    def _waits_for(self, lane: Lane) -> bool:
+        """Whether an upstream that wants to end is to stay for a lane's casts: not where no worker is known of."""
+        share = self.schedule.share(lane)
+        if not self.grace or share.workers or share.window.moving:
+            return True
+        return not share.parked and self._clock.monotonic() < self._grace_until
 
     @property
     def in_flight(self) -> int:
@@ -167,6 +183,9 @@ class Outlet:
         self.schedule.tick(now)
         if self.is_open and now - self.opened_at >= PROBATION_S:
             self.condition.proved()
+        if self.is_open and self.link is not None and now >= self._audit_at:
+            self._audit_at = now + (AUDIT_S if self.link.trusted else PROBE_S)
+            self.link.audit(lambda flight: now - flight.began_at >= AUDITED_AGE_S, AUDITED)
 
     def completed(self, casts: int) -> None:
         """So many casts are done."""
@@ -182,6 +201,7 @@ class Outlet:
         now = self._clock.monotonic()
         self.condition.happened(Event.OPENED, now, self._rng)
         self.opened_at = now
+        self._audit_at = now + PROBE_S * self._rng.uniform(0.0, 1.0)
         self.completed_here = 0
         self.schedule.window.open(now)
         self.survey.open()
@@ -210,6 +230,7 @@ class Outlet:
 
     def _ask_for_grace(self, asks: bool) -> None:
         self.grace, now = asks, self._clock.monotonic()
+        self._grace_until = now + GRACE_S
         if asks:
             log.warning(
                 "upstream %s refuses new connections, so it wants to end: nothing more is sent there; in flight: %d",

@@ -113,6 +113,11 @@ class Schedule:
         window.failed(size, now)
         self._moved(share, was_moving)
 
+    def returned(self, share: Share, size: int) -> None:
+        """One of a lane's casts came back without a verdict."""
+        self.window.add(share.window.moving, -1, -size)
+        share.window.returned(size)
+
     def staffed(self, share: Share, now: float) -> None:
         """The upstream has workers for a lane: it is taken to move until it stalls."""
         was_moving = share.window.moving

@@ -89,6 +89,11 @@ class FunctionWindow:
         if self.failures >= START:
             self.limit = max(1, self.limit // 2)
 
+    def returned(self, size: int) -> None:
+        """A cast came back without a verdict."""
+        self.casts -= 1
+        self.bytes -= size
+
     def _heard(self, casts: int, size: int, now: float) -> None:
         self.casts -= casts
         self.bytes -= size

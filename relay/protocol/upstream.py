@@ -6,6 +6,10 @@ barrier that comes back while an older submission has no answer shows that the s
 mapping since is shifted; so a finished job counts only once the barrier behind its submission came back clean, and
 until then its news is kept.  The same packet alone is the heartbeat.
 
+About a job's own handle it is an *audit*: an answer of `known = 0` about a job that has had no end means that none will
+ever come.  One server says so of every job; so that is believed only once the same link has said `known = 1` of some.
+Answers name the handle that they are about: one that is not what was asked shows a shift, too.
+
     OPENING --(first STATUS_RES)--> OPEN        (what comes before it answers the OPTION_REQ, or nothing)
 
 What is submitted is named by a *token* of the shell's choice, which comes back in the `News`.  Handles belong to this
@@ -20,9 +24,9 @@ no clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from relay.cast import Priority
 from relay.protocol.framing import OVERSIZE, Framer
@@ -32,6 +36,8 @@ Token = TypeVar("Token")
 
 #: bytes kept of a reply's body: a handle and the text of an error
 KEEP = 8192
+#: longest handle that is asked about: gearmand answers nothing to a longer one
+HANDLE_LIMIT = 63
 
 #: (token, function, wire unique, payload, priority)
 Job: TypeAlias = tuple[Token, bytes, bytes, bytes, int]
@@ -43,7 +49,8 @@ SUBMIT: dict[int, int] = {
 }
 
 #: any handle will do for a barrier; no server ever gave this one
-_BARRIER_PACKET = encode(REQ, Kind.GET_STATUS, b"H:relay-barrier:0")
+_BARRIER = b"H:relay-barrier:0"
+_BARRIER_PACKET = encode(REQ, Kind.GET_STATUS, _BARRIER)
 _OPENING_PACKETS = encode(REQ, Kind.OPTION_REQ, b"exceptions") + _BARRIER_PACKET
 
 _ENDS = frozenset((Kind.WORK_FAIL, Kind.WORK_EXCEPTION))
@@ -54,12 +61,20 @@ _IGNORED = frozenset((Kind.WORK_DATA, Kind.WORK_STATUS, Kind.WORK_WARNING, Kind.
 class News(Generic[Token]):
     """What a read told: the jobs done, and those that ended otherwise with the packet's kind and text.
 
-    An ERROR's text is `code NUL sentence`.  `opened` is True in the one that opened the link.
+    An ERROR's text is `code NUL sentence`.  `vanished` are jobs that the server knows nothing of.  `opened` is True in
+    the one that opened the link.
     """
 
     done: list[Token] = field(default_factory=list)
     troubles: list[tuple[Token, int, bytes]] = field(default_factory=list)
+    vanished: list[Token] = field(default_factory=list)
     opened: bool = False
+
+
+class _Audit(NamedTuple):
+    """A question about a job's handle."""
+
+    handle: bytes
 
 
 class Conversation(Generic[Token]):
@@ -69,8 +84,14 @@ class Conversation(Generic[Token]):
         self._framer = Framer(frozenset((RES, REQ)), KEEP, KEEP)
         self._open = False
         #: what the server owes an answer to, oldest first; None is a barrier
-        self._owed: deque[Token | None] = deque()
-        self._barriers = 0
+        self._owed: deque[Token | _Audit | None] = deque()
+        #: barriers and audits among them
+        self._questions = 0
+        #: True once its answers were seen to name what they are about, and once they were seen to know a job
+        self._names = False
+        self._trusted = False
+        #: how many jobs were audited in this round through all of them
+        self._audited = 0
         #: jobs by handle: those behind a clean barrier, and those that wait for theirs
         self._proven: dict[bytes, Token] = {}
         self._unproven: dict[bytes, Token] = {}
@@ -86,25 +107,48 @@ class Conversation(Generic[Token]):
 
     @property
     def waiting(self) -> bool:
-        """True while a barrier is out: the server owes a sign of life."""
-        return self._barriers > 0
+        """True while a barrier or an audit is out: the server owes a sign of life."""
+        return self._questions > 0
+
+    @property
+    def trusted(self) -> bool:
+        """True once the server has shown that it tells jobs that it knows from others."""
+        return self._trusted
 
     def outstanding(self) -> list[Token]:
         """Every submission without a verdict: in doubt, once the connection is gone."""
-        owed = [token for token in self._owed if token is not None]
+        owed = [token for token in self._owed if token is not None and not isinstance(token, _Audit)]
         return [*self._proven.values(), *self._unproven.values(), *owed, *self._disbelieved]
 
     def open(self) -> bytes:
         """The first bytes to send."""
-        self._barriers += 1
+        self._questions += 1
         self._owed.append(None)
         return _OPENING_PACKETS
 
     def heartbeat(self) -> bytes:
         """Bytes that the server must answer."""
-        self._barriers += 1
+        self._questions += 1
         self._owed.append(None)
         return _BARRIER_PACKET
+
+    def audit(self, old: Callable[[Token], bool], most: int) -> bytes:
+        """Bytes that ask about jobs in flight: those that are `old`, `most` at a time, each in its turn.
+
+        As long as the server is not trusted, about the first and the last one, whatever their age.
+        """
+        if self._trusted:
+            handles = [handle for handle, token in self._proven.items() if old(token)]
+            start = self._audited if self._audited < len(handles) else 0
+            handles = handles[start : start + most]
+            self._audited = start + len(handles)
+        else:
+            handles = list(self._proven)
+            handles = handles[:1] + handles[1:][-1:]
+        asked = [_Audit(handle) for handle in handles if len(handle) <= HANDLE_LIMIT]
+        self._owed.extend(asked)
+        self._questions += len(asked)
+        return b"".join([encode(REQ, Kind.GET_STATUS, audit.handle) for audit in asked])
 
     def submit(self, jobs: Iterable[Job[Token]]) -> bytes:
         """The bytes that submit these jobs, in order, with a barrier behind them."""
@@ -124,7 +168,7 @@ class Conversation(Generic[Token]):
         try:
             self._read(data, news)
         except ProtocolError:
-            self._disbelieved += [*news.done, *(token for token, _, _ in news.troubles)]
+            self._disbelieved += [*news.done, *(token for token, _, _ in news.troubles), *news.vanished]
             raise
         return news
 
@@ -142,7 +186,7 @@ class Conversation(Generic[Token]):
             elif kind == Kind.JOB_CREATED:
                 self._created(body)
             elif kind == Kind.STATUS_RES:
-                self._barrier(news)
+                self._answer(body, news)
             else:
                 self._rarer(kind, body, news)
 
@@ -159,21 +203,34 @@ class Conversation(Generic[Token]):
     def _answered(self, what: str) -> Token:
         """The oldest submission, which `what` answers."""
         token = self._owed[0] if self._owed else None
-        if token is None:
+        if token is None or isinstance(token, _Audit):
             raise ProtocolError(f"{what} answers no submission")
         self._owed.popleft()
         return token
 
-    def _barrier(self, news: News[Token]) -> None:
+    def _answer(self, body: bytes, news: News[Token]) -> None:
+        """A STATUS_RES: of the barrier or the audit that is the oldest question."""
         if not self._owed:
             raise ProtocolError("STATUS_RES answers no request")
-        if self._owed[0] is not None:
+        question = self._owed[0]
+        if question is not None and not isinstance(question, _Audit):
             raise ProtocolError("the server swallowed a submission")
+        handle, _, rest = body.partition(b"\0")
         self._owed.popleft()
-        self._barriers -= 1
+        self._questions -= 1
         if not self._open:
+            self._names = handle == _BARRIER
             self._open = news.opened = True
-            return
+        elif self._names and handle != (_BARRIER if question is None else question.handle):
+            raise ProtocolError(f"STATUS_RES is about {handle[:80]!r}, which was not the question")
+        elif question is None:
+            self._barrier(news)
+        elif rest[:1] != b"0":
+            self._trusted = True
+        elif self._trusted and question.handle in self._proven:
+            news.vanished.append(self._proven.pop(question.handle))
+
+    def _barrier(self, news: News[Token]) -> None:
         self._proven.update(self._unproven)
         self._unproven.clear()
         for handle in [handle for handle in self._early if handle in self._proven]:

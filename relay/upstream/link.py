@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from relay.protocol.packets import ProtocolError
@@ -74,6 +74,18 @@ class Link(asyncio.Protocol, Generic[Token]):
             self._progress_at = self._loop.time()
         self._transport.write(self._conversation.submit(jobs))
 
+    @property
+    def trusted(self) -> bool:
+        """True once the server has shown that it tells jobs that it knows from others."""
+        return self._conversation.trusted
+
+    def audit(self, old: Callable[[Token], bool], most: int) -> None:
+        """Ask about submissions that are `old`, `most` at a time; see Conversation.audit."""
+        assert self._transport is not None
+        if not self._conversation.waiting:
+            self._progress_at = self._loop.time()
+        self._transport.write(self._conversation.audit(old, most))
+
     def configure(self, settings: Upstream) -> None:
         """Other times are in force, from the next beat on."""
         self._settings = settings
@@ -126,7 +138,7 @@ class Link(asyncio.Protocol, Generic[Token]):
             return
         if news.opened:
             self._listener.opened(self)
-        if news.done or news.troubles:
+        if news.done or news.troubles or news.vanished:
             self._listener.told(self, news)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -143,6 +155,10 @@ class Link(asyncio.Protocol, Generic[Token]):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+        # a network that is silent while nothing is unanswered: half the time idle, then three probes in the other half
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, min(32767, max(1, timeout_ms // 2000)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, min(32767, max(1, timeout_ms // 6000)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
     def _tick(self) -> None:
         """Every heartbeat_interval: is there progress, and a heartbeat where nothing else is out."""

@@ -157,6 +157,9 @@ def test_a_server_that_asks_for_grace_is_left_so_that_it_ends(rig: Rig) -> None:
     worker.holding.wait(60)
     # a function nobody works on makes relay ask often, and so notice soon
     cast_all(agent.socket, b"nobody", [b"x"])
+    until(
+        lambda: "no workers" in [one["reason"] for one in agent.ask("drain", "--dry-run")["blockers"]], agent.log_tail
+    )
     assert here.process
     here.process.send_signal(signal.SIGUSR1)
     until(lambda: "so it wants to end" in agent.log, agent.log_tail)

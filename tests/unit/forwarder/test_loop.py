@@ -71,6 +71,8 @@ class FakeLink:
         self.server = server
         self.listener = listener
         self.is_open = False
+        self.trusted = True
+        self.audited: list[list[int]] = []
         self.sent: list[Job[Flight]] = []
         self.flying: list[Flight] = []
 
@@ -87,6 +89,9 @@ class FakeLink:
 
     def configure(self, settings: Upstream) -> None:
         pass
+
+    def audit(self, old: Callable[[Flight], bool], most: int) -> None:
+        self.audited.append([flight.cast[0] for flight in self.flying if old(flight)][:most])
 
     def close(self) -> None:
         self.break_("closed by relay")
@@ -405,5 +410,44 @@ def test_a_stop_sends_nothing_more_and_closes_the_link(monkeypatch: pytest.Monke
         assert bench.sent() == [1]
         assert not bench.link.is_open
         assert len(bench.links) == 1
+
+    run(monkeypatch, scenario)
+
+
+def test_casts_that_are_out_for_long_are_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once they are older than AUDITED_AGE_S, once in AUDIT_S; younger ones are not."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(1)
+        bench.later(outlet.PROBE_S)
+        assert bench.link.audited == [[]]
+        bench.later(outlet.AUDIT_S)
+        bench.accept(2)
+        for _ in range(10):
+            bench.later(1)
+        assert bench.link.audited == [[], [1]]
+        bench.later(outlet.AUDIT_S)
+        assert bench.link.audited[2] == [1, 2]
+
+    run(monkeypatch, scenario)
+
+
+def test_what_a_server_knows_nothing_of_goes_out_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a fresh unique, before newer casts; nothing is stored, and the windows have it once."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(1, 2)
+        (gone,) = [flight for flight in bench.link.flying if flight.cast[0] == 1]
+        bench.link.flying.remove(gone)
+        bench.link.listener.told(bench.link, News(vanished=[gone]))  # type: ignore[arg-type]
+        assert bench.sent() == [1, 2, 1]
+        assert len({job[2] for job in bench.link.sent}) == 3
+        assert (bench.spool.done, bench.spool.setbacks) == ([], [])
+        facts = bench.forwarder.facts()
+        assert (facts.in_flight_ready, sum(one.in_flight for one in facts.upstreams)) == (2, 2)
+        bench.tell(done=[1])
+        assert bench.spool.done == [(1, F, 7, False, 1)]
 
     run(monkeypatch, scenario)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from relay.cast import Priority
 from relay.protocol.framing import BadFrame, Framer
 from relay.protocol.packets import HEADER, REQ, RES, Kind, ProtocolError, encode
-from relay.protocol.upstream import KEEP, Conversation, Job
+from relay.protocol.upstream import HANDLE_LIMIT, KEEP, Conversation, Job
 
 STATUS = encode(RES, Kind.STATUS_RES, b"H:relay-barrier:0", b"0", b"0", b"0", b"0")
 
@@ -468,3 +468,92 @@ def test_random_bytes_raise_nothing_but_protocol_errors(raw: bytes, read: int) -
             assert made.feed(raw[at : at + read]).done == []
     except ProtocolError:
         pass
+
+
+# -- the audit ---------------------------------------------------------------------------------------------------------
+
+
+def said(handle: bytes, known: bytes) -> bytes:
+    """What the server knows of a handle."""
+    return encode(RES, Kind.STATUS_RES, handle, known, b"0", b"0", b"0")
+
+
+def asked(raw: bytes) -> list[bytes]:
+    """The handles that are asked about."""
+    return [body for kind, body in Framer(frozenset((REQ,)), KEEP, 0).feed(raw) if kind == Kind.GET_STATUS]
+
+
+def trusted(*tokens: str) -> Conversation[str]:
+    """Jobs in flight on a link that has shown that it knows jobs."""
+    made = running(*tokens)
+    (first, *rest) = asked(made.audit(lambda _: True, 50))
+    made.feed(said(first, b"1") + b"".join(said(handle, b"1") for handle in rest))
+    assert made.trusted
+    return made
+
+
+def test_a_job_that_the_server_knows_nothing_of_has_vanished() -> None:
+    """Once: it is outstanding no longer, and an end that comes all the same is ignored."""
+    made = trusted("a", "b")
+    assert asked(made.audit(lambda token: token == "a", 50)) == [b"H:a"]
+    assert made.waiting
+    assert made.feed(said(b"H:a", b"0")).vanished == ["a"]
+    assert not made.waiting
+    assert made.outstanding() == ["b"]
+    late = made.feed(complete(b"H:a"))
+    assert (late.done, late.vanished) == ([], [])
+
+
+def test_a_server_that_knows_no_job_ever_is_not_believed() -> None:
+    """johnewart/gearman-java always says 0: nothing vanishes, however often it is asked."""
+    made = running("a", "b", "c")
+    for _ in range(3):
+        handles = asked(made.audit(lambda _: True, 50))
+        assert handles == [b"H:a", b"H:c"]
+        assert made.feed(b"".join(said(handle, b"0") for handle in handles)).vanished == []
+    assert not made.trusted
+    assert made.outstanding() == ["a", "b", "c"]
+
+
+def test_a_job_that_ended_while_it_was_asked_about_has_not_vanished() -> None:
+    """The end stands before the answer: done, and nothing else."""
+    made = trusted("a")
+    made.audit(lambda _: True, 50)
+    news = made.feed(complete(b"H:a") + said(b"H:a", b"0"))
+    assert (news.done, news.vanished) == (["a"], [])
+
+
+def test_an_audit_asks_about_each_in_its_turn() -> None:
+    """So many at a time, then the next ones, then the first again; handles that are too long never."""
+    tokens = ["a", "b", "c", "d" * HANDLE_LIMIT, "e"]
+    made = trusted(*tokens)
+    rounds = []
+    for _ in range(4):
+        rounds.append(asked(made.audit(lambda _: True, 2)))
+        made.feed(b"".join(said(handle, b"1") for handle in rounds[-1]))
+    assert rounds == [[b"H:a", b"H:b"], [b"H:c"], [b"H:e"], [b"H:a", b"H:b"]]
+
+
+def test_barriers_and_audits_are_told_apart_by_name_and_order() -> None:
+    """Each answers its own question; one that is about something else shows that answers are shifted."""
+    made = trusted("a")
+    made.submit([job("b")])
+    made.audit(lambda token: token == "a", 50)
+    made.submit([job("c")])
+    news = made.feed(created(b"H:b") + STATUS + said(b"H:a", b"1") + created(b"H:c") + STATUS)
+    assert news.vanished == []
+    assert made.feed(complete(b"H:b") + complete(b"H:c")).done == ["b", "c"]
+    made.audit(lambda _: True, 50)
+    with pytest.raises(ProtocolError, match="not the question"):
+        made.feed(STATUS)
+    assert made.outstanding() == ["a"]
+
+
+def test_a_job_created_instead_of_an_audits_answer_is_no_answer() -> None:
+    """Neither is an ERROR: the link is dropped, and nothing is lost."""
+    for answer in (created(b"H:x"), encode(RES, Kind.ERROR, b"queue_full", b"")):
+        made = trusted("a")
+        made.audit(lambda _: True, 50)
+        with pytest.raises(ProtocolError, match="answers no submission"):
+            made.feed(answer)
+        assert made.outstanding() == ["a"]
