@@ -1,0 +1,179 @@
+"""What was in flight when something went away, and what waits while nothing is there."""
+
+import signal
+import threading
+from itertools import count
+from pathlib import Path
+
+from tests.rig.agent import Agent
+from tests.rig.cable import Cable
+from tests.rig.callers import cast_all
+from tests.rig.packets import Stream, submission
+from tests.rig.rig import Rig
+from tests.rig.servers import JobServer
+from tests.rig.wait import until
+
+MIB = 1024 * 1024
+
+
+def test_none_of_what_was_in_flight_is_never_executed(rig: Rig, server_kind: str) -> None:
+    """60 casts in flight, 3 of them running, the connection reset, ten times over: each cast is executed, and retired.
+
+    With a unique that was used before, gearmand would take the 57 again and execute none of them.
+    """
+    (server,) = rig.serve(server_kind)
+    cable = Cable(server)
+    workers = rig.work(b"f", each=3)
+    agent = rig.unstarted_agent()
+    agent.configure({"upstream": {"servers": cable.address}})
+    agent.start()
+    cast_all(agent.socket, b"f", [b"first-%d" % n for n in range(200)])
+    agent.await_empty()
+    try:
+        for turn in range(10):
+            for worker in workers:
+                worker.holding.clear()
+                worker.hold()
+            payloads = [b"%d/%d" % (turn, n) for n in range(60)]
+            cast_all(agent.socket, b"f", payloads)
+            until(lambda: server.status(b"f")[:2] == (60, 3), lambda: f"{server.status(b'f')}\n{agent.log_tail()}")
+            cable.cut()
+            until(lambda turn=turn: agent.log.count(" is lost: ") > turn, agent.log_tail)
+            for worker in workers:
+                worker.let_go()
+            rig.ledger.await_done(payloads)
+            agent.await_empty()
+            until(lambda: server.status(b"f").total == 0, agent.log_tail)
+    finally:
+        cable.close()
+    status = agent.status()
+    assert (status["completed"], status["dead"]) == (800, 0)
+    # 3 of each turn ran to their end without anybody who listened
+    assert len(rig.ledger.tries()) <= 800 + 30
+
+
+def resident(agent: Agent) -> int:
+    """Bytes that an agent has in memory."""
+    assert agent.process
+    lines = Path(f"/proc/{agent.process.pid}/status").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("VmRSS:")]
+    return int(line.split()[1]) * 1024
+
+
+def test_ten_thousand_functions_without_workers_delay_none_that_has_some(rig: Rig) -> None:
+    """Its casts take at most twice as long as they did alone, and the agent stays under 100 MiB."""
+    rig.serve("gearmand")
+    rig.work(b"moving")
+    agent = rig.agent()
+    numbers = count()
+
+    def timed() -> float:
+        """Seconds from the first submission to the last execution."""
+        payloads = [b"%d" % next(numbers) for _ in range(2000)]
+        cast_all(agent.socket, b"moving", payloads)
+        rig.ledger.await_done(payloads)
+        executions = {e.payload: e.at for e in rig.ledger.tries()}
+        return max(executions[payload] for payload in payloads) - min(executions[payload] for payload in payloads)
+
+    timed()
+    alone = sorted(timed() for _ in range(5))
+    with Stream(agent.socket) as stream:
+        for hundred in range(100):
+            stream.send(b"".join(submission(b"standing-%d" % (100 * hundred + n), b"x" * 1000) for n in range(100)))
+            for _ in range(100):
+                stream.read()
+    beside = sorted(timed() for _ in range(5))
+    assert agent.status()["ready"] + agent.status()["in_flight"] == 10_000
+    assert resident(agent) < 100 * MIB
+    # the middle one of five: others use the machine, too
+    assert beside[2] < 2 * alone[2]
+
+
+class Watch(threading.Thread):
+    """Looks again and again at how many jobs each server holds."""
+
+    def __init__(self, servers: list[JobServer]) -> None:
+        """It looks from now on."""
+        super().__init__(daemon=True)
+        self.servers = servers
+        self.most = 0
+        self.looks = 0
+        self._ending = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """A look at each, and a pause."""
+        while not self._ending.wait(0.005):
+            for server in self.servers:
+                try:
+                    held = sum(status.total for status in server.functions().values())
+                except OSError:
+                    continue
+                self.most = max(self.most, held)
+                self.looks += held > 0
+
+    def end(self) -> None:
+        """No more looks."""
+        self._ending.set()
+        self.join()
+
+
+def test_what_gathered_while_all_servers_were_away_is_drained_within_the_window(rig: Rig, server_kind: str) -> None:
+    """Three servers down while callers cast as fast as they can, then back: never more than `window` at any of them."""
+    window = 100
+    rig.serve(server_kind, count=3)
+    rig.work(b"f", each=2)
+    agent = rig.agent({"forwarder": {"window": window}})
+    cast_all(agent.socket, b"f", [b"first-%d" % n for n in range(500)])
+    agent.await_empty()
+    for server in rig.servers:
+        server.kill()
+    payloads = [b"%d" % n for n in range(10_000)]
+    assert cast_all(agent.socket, b"f", payloads, window=1000).acknowledged == payloads
+    watch = Watch(rig.servers)
+    for server in rig.servers:
+        server.restart()
+    rig.ledger.await_done(payloads)
+    agent.await_empty()
+    watch.end()
+    assert watch.looks > 10
+    assert window // 2 < watch.most <= window
+    assert agent.status()["completed"] == 10_500
+
+
+def test_another_configuration_under_load_repeats_only_what_was_on_links_that_went(rig: Rig, server_kind: str) -> None:
+    """Windows, rotation and servers change by SIGHUP while callers cast: nothing is lost, repeats are few."""
+    window = 100
+    one, two = rig.serve(server_kind, count=2)
+    rig.work(b"f", each=2)
+    agent = rig.agent({"forwarder": {"window": window}}, servers=[one])
+    casting = rig.cast_in_background(
+        agent, b"f", (b"%d" % n for n in count()), held_back=lambda r: r.count > 1000 + len(rig.ledger.executions)
+    )
+
+    def reload(servers: list[JobServer], **forwarder: object) -> int:
+        """Another configuration in force, and some hundred casts executed under it; the repeats so far."""
+        reloads, executed = agent.log.count("the configuration was reloaded"), len(rig.ledger.executions)
+        agent.configure({"forwarder": forwarder, "upstream": {"servers": ", ".join(s.address for s in servers)}})
+        agent.signal(signal.SIGHUP)
+        until(lambda: agent.log.count("the configuration was reloaded") > reloads, agent.log_tail)
+        until(lambda: len(rig.ledger.executions) > executed + 500, agent.log_tail)
+        assert casting.is_alive()
+        repeats: int = agent.status()["possible_repeats"]
+        return repeats
+
+    # what only adds, or changes windows, repeats nothing
+    assert reload([one], window=50, function_window=20) == 0
+    assert reload([one, two], window=window, function_window=window) == 0
+    assert reload([two, one], rotation="round_robin") == 0
+    assert reload([one, two], rotation="sticky") == 0
+    reload([two])
+    reload([one])
+    record = casting.stop()
+    rig.ledger.await_done(record.acknowledged)
+    agent.await_empty()
+    assert not record.unanswered
+    assert not record.refused
+    executed = [e.payload for e in rig.ledger.tries()]
+    assert len(executed) - len(set(executed)) <= 2 * window
+    assert agent.status()["completed"] == len(record.acknowledged)
