@@ -41,6 +41,8 @@ class Flight:
         "doubts",
         "failures",
         "key",
+        "kills",
+        "losses",
         "over",
         "shared",
         "size",
@@ -59,6 +61,9 @@ class Flight:
         #: the idempotency key that it was imported with, if it was
         self.key = key
         self.doubts = 0
+        #: links in a row that were lost soon after it was sent, and of these such that it had for itself (see `trials`)
+        self.losses = 0
+        self.kills = 0
         #: True while its cast is out more than once, and once another send has brought its verdict (see `sends`)
         self.shared = False
         self.over = False
@@ -87,6 +92,7 @@ class Track:
         "name",
         "new_turn",
         "scheduled",
+        "suspects",
         "taking",
         "taking_due",
         "wanted",
@@ -97,6 +103,8 @@ class Track:
         self.lane = lane
         #: in doubt: to be sent again, oldest first
         self.again: deque[Flight] = deque()
+        #: those that may be what links are lost by: to be sent alone (see `trials`)
+        self.suspects: deque[Flight] = deque()
         #: new casts in the order of ids, up to `cursor`; `more` when there are others behind it on disk
         self.fresh: deque[Waiting] = deque()
         self.cursor = 0
@@ -147,6 +155,7 @@ class Track:
         for flight in [flight for flight in self.again if flight.cast[0] in ids]:
             self.again.remove(flight)
             freed += OVERHEAD + flight.size if flight.buffered else 0
+        self.suspects = deque([flight for flight in self.suspects if flight.cast[0] not in ids])
         freed += sum([OVERHEAD + len(cast[2]) for cast in self.fresh if cast[0] in ids])
         freed += sum([OVERHEAD + len(taken.cast[2]) for taken in self.due if taken.cast[0] in ids])
         self.fresh = deque([cast for cast in self.fresh if cast[0] not in ids])

@@ -33,6 +33,7 @@ from relay.forwarder.sending import Sender
 from relay.forwarder.sends import Sends
 from relay.forwarder.settling import Settling
 from relay.forwarder.tally import Tally
+from relay.forwarder.trials import Trials
 from relay.protocol.upstream import News
 from relay.settings import Forwarder as Limits
 from relay.settings import Upstream
@@ -65,6 +66,7 @@ class Forwarder:
         self._sender = Sender(spool.identity, self._heads, self._tally, clock)
         self._sends = Sends()
         self._settling = Settling(limits, spool, self._heads, self._routing, self._sends, self._tally, clock, rng)
+        self._trials = Trials(lambda: self._upstream, self._sender, self._settling, self._tally, clock, self._go_on)
         self._rotation = Rotation(self._routing, rng)
         self._line_up()
         self._dealer = 0
@@ -90,6 +92,7 @@ class Forwarder:
             await asyncio.wait_for(self._quiet.wait(), timeout_s)
         if self._timer is not None:
             self._timer.cancel()
+        self._trials.close()
         for outlet in self._rotation.outlets.values():
             outlet.close()
 
@@ -134,8 +137,9 @@ class Forwarder:
         return any(flight.cast[0] == cast_id for flight in self._outstanding())
 
     def _outstanding(self) -> Iterator[Flight]:
-        links = [outlet.link for outlet in self._rotation.outlets.values() if outlet.link is not None]
-        return chain.from_iterable(link.outstanding() for link in links)
+        links = [outlet.link for outlet in self._rotation.outlets.values()]
+        links.append(self._trials.link)
+        return chain.from_iterable(link.outstanding() for link in links if link is not None)
 
     def fence(self, numbers: Collection[int]) -> set[int]:
         """Send nothing of these lanes until `unfence`; the ids of all casts that are in flight."""
@@ -182,6 +186,10 @@ class Forwarder:
 
     def _entered(self, lane: Lane, now: float) -> None:
         self._routing.enter(lane, now)
+
+    def _go_on(self, lane: Lane) -> None:
+        self._routing.enter(lane, self._clock.monotonic())
+        self._pump()
 
     def _pump(self) -> None:
         """Send whatever may go, and read ahead for lanes that run low."""
@@ -251,21 +259,24 @@ class Forwarder:
 
     def lost(self, outlet: Outlet, doubtful: list[Flight]) -> None:
         """The link is gone: what was in flight is in doubt, and it may be the next upstream's turn."""
-        self._doubt(doubtful)
+        self._trials.shaken(outlet, self._clock.monotonic())
+        self._doubt(doubtful, lost=True)
         outlet.schedule.clear()
         if not self._stopping:
             self._rotation.lost(outlet, self._clock.monotonic())
             self._pump()
 
-    def _doubt(self, doubtful: Iterable[Flight]) -> None:
+    def _doubt(self, doubtful: Iterable[Flight], *, lost: bool = False) -> None:
         """Ready again at once, in the order of ids, before anything else of their lane."""
         now = self._clock.monotonic()
         for flight in sorted(doubtful, key=lambda flight: flight.cast[0], reverse=True):
             if self._sends.lost(flight):
                 self._tally.failed["in_doubt"] += 1
                 flight.doubts += 1
-                flight.track.again.appendleft(flight)
                 self._tally.landed(flight)
+                if lost and self._trials.suspects(flight, now):
+                    continue
+                flight.track.again.appendleft(flight)
                 self._routing.enter(flight.track.lane, now)
 
     def _rescue(self) -> None:
@@ -290,6 +301,7 @@ class Forwarder:
             outlet.tick(now)
         self._heads.tick(now)
         self._rotation.tick(now)
+        self._trials.tick(now, [outlet for outlet in self._rotation.outlets.values() if outlet.sends and outlet.fit])
         for outlet in self._rotation.outlets.values():
             outlet.survey.tick(now)
         self._pump()

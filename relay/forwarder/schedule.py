@@ -95,6 +95,12 @@ class Schedule:
         self._flying.add(share)
         return flights
 
+    def sent(self, share: Share, size: int, now: float) -> None:
+        """A cast goes out here beside what was picked."""
+        share.window.sent(1, size, now)
+        self.window.add(share.window.moving, 1, size)
+        self._flying.add(share)
+
     def completed(self, share: Share, casts: int, size: int, now: float) -> None:
         """So many of a lane's casts are done."""
         window = share.window

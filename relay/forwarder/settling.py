@@ -128,6 +128,18 @@ class Settling:
         self._after(share, now)
         return setback
 
+    def condemn(self, outlet: Outlet, flight: Flight, reason: str, now: float) -> None:
+        """A cast by which links are lost is dead."""
+        what = Verdict(Outcome.REFUSED, "kills_link", f"each link that it was sent on alone was lost: {reason}")
+        wall = self._clock.wall()
+        rule = Rule(self._limits.max_attempts, self._backoff, self._spool.draining)
+        setback = set_back(flight, what, rule, str(outlet.server), wall, now - flight.began_at, self._rng)
+        self._log_failure(outlet, flight, what, "dead", now)
+        self._tally.failed[what.reason] += 1
+        self._tally.sent(flight)
+        self._tally.unstored += 1
+        self._spool.store([], [setback])
+
     def _leave_alone(self, outlet: Outlet, share: Share, flight: Flight, now: float) -> None:
         """The server has trouble with this function: the cast is ready again, the function waits a little there."""
         if self._sends.lost(flight):

@@ -52,6 +52,33 @@ def test_none_of_what_was_in_flight_is_never_executed(rig: Rig, server_kind: str
     assert len(rig.ledger.tries()) <= 800 + 30
 
 
+def test_a_cast_that_kills_each_link_is_dead_and_the_others_are_executed(rig: Rig, server_kind: str) -> None:
+    """What is sent beside it is acquitted; it ends dead with `kills_link`, and the link holds from then on."""
+    (server,) = rig.serve(server_kind)
+    cable = Cable(server)
+    rig.work(b"f")
+    agent = rig.unstarted_agent()
+    agent.configure({"upstream": {"servers": cable.address}})
+    agent.start()
+    cable.poison = b"poison"
+    try:
+        payloads = [b"%d" % n for n in range(20)]
+        cast_all(agent.socket, b"f", [*payloads[:4], b"poison", *payloads[4:]])
+        rig.ledger.await_done(payloads)
+        (dead,) = until(lambda: agent.backlog("--state", "dead"), agent.log_tail)
+        assert "each link that it was sent on alone was lost" in dead["last_error"]
+        agent.await_empty()
+        lost = agent.log.count(" is lost: ")
+        more = [b"more-%d" % n for n in range(100)]
+        cast_all(agent.socket, b"f", more)
+        rig.ledger.await_done(more)
+        assert agent.log.count(" is lost: ") == lost
+    finally:
+        cable.close()
+    status = agent.status()
+    assert (status["completed"], status["dead"], status["failures"]) == (120, 1, 0)
+
+
 def resident(agent: Agent) -> int:
     """Bytes that an agent has in memory."""
     assert agent.process

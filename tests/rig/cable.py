@@ -22,6 +22,8 @@ class Cable:
     def __init__(self, server: JobServer) -> None:
         """It carries from now on."""
         self._server = server
+        #: bytes at which the connection that carries them to the server is reset, as by a server that chokes on them
+        self.poison: bytes | None = None
         self._listener = socket.create_server((HOST, 0))
         self.address = f"{HOST}:{self._listener.getsockname()[1]}"
         self._ends: set[socket.socket] = set()
@@ -31,7 +33,12 @@ class Cable:
     def cut(self) -> None:
         """Reset what it carries."""
         with self._lock:
-            ends, self._ends = self._ends, set()
+            ends = set(self._ends)
+        self._reset(ends)
+
+    def _reset(self, ends: set[socket.socket]) -> None:
+        with self._lock:
+            self._ends -= ends
         for end in ends:
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -66,6 +73,9 @@ class Cable:
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while data := source.recv(CHUNK):
+                if self.poison and self.poison in data:
+                    self._reset({source, sink})
+                    break
                 sink.sendall(data)
         except OSError:
             pass
