@@ -93,14 +93,15 @@ def test_a_slow_disk_makes_batches_larger_and_nothing_else(rig: Rig) -> None:
     agent = rig.agent()
     with attached(agent, SYNCS, "delay_exit=300000") as output:
         castings = [
-            rig.cast_in_background(agent, FUNCTION, [b"%d-%d" % (caller, n) for n in range(500)]) for caller in range(8)
+            rig.cast_in_background(agent, FUNCTION, [b"%d-%d" % (caller, n) for n in range(15)], window=1)
+            for caller in range(40)
         ]
         records = [casting.finish() for casting in castings]
         agent.await_empty()
         syncs = output.read_text().count("sync(")
     acknowledged = [payload for record in records for payload in record.acknowledged]
-    assert len(acknowledged) == 4000
-    assert 2 <= syncs <= 400
+    assert len(acknowledged) == 40 * 15
+    assert 15 <= syncs <= 40 * 15 / 4
     assert Counter(rig.ledger.done(FUNCTION)) == Counter(acknowledged)
     assert "is lost" not in agent.log
     assert "cannot be" not in agent.log

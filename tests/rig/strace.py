@@ -17,11 +17,13 @@ from .wait import until
 
 WRITES = ("write", "pwrite64", "writev", "pwritev")
 SYNCS = ("fsync", "fdatasync")
+#: what the names of the spool's files end with
+ENDS = ("", "-wal", "-shm", "-journal", ".lock", ".ballast", ".quarantine-partial")
 
 
 def files_of(spool: Path) -> list[Path]:
     """The spool's directory and the files that an agent may have in it."""
-    return [spool.parent, *(Path(f"{spool}{end}") for end in ("", "-wal", "-shm", "-journal", ".lock", ".ballast"))]
+    return [spool.parent, *(Path(f"{spool}{end}") for end in ENDS)]
 
 
 def command(files: Sequence[Path], calls: Sequence[str], fault: str, output: Path) -> list[str]:
