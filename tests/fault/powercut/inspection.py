@@ -12,6 +12,7 @@ from typing import NamedTuple
 from relay.cast import COLUMNS, sound
 from relay.errors import RelayError
 from relay.spool.opening import close_spool, open_spool
+from relay.spool.quarantine import kept
 from relay.spool.transitions import Transitions
 
 _CASTS = "SELECT " + ", ".join(f'"{name}"' for name in COLUMNS) + " FROM casts"
@@ -33,7 +34,7 @@ def inspect(path: Path) -> Found:
         opened = open_spool(path, time.time(), "a machine", 0)
     except RelayError as error:
         return Found({}, 0, [f"does not open: {error}"])
-    complaints: list[str] = []
+    complaints = [f"set aside: {reason}" for _, reason in kept(path)]
     payloads: dict[int, bytes] = {}
     try:
         transitions = Transitions(opened.conn, opened.draining)

@@ -6,6 +6,7 @@ looked at (nothing that is pending is there); after each change of the disk so m
 are where they are few, and else drawn from the source of chance.
 """
 
+import ctypes
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,18 @@ from .inspection import inspect
 from .recording import Step
 
 SPOOL = "spool.db"
+
+
+def quick_sums(recorder: Path) -> Callable[[bytes, int, int, str], tuple[int, int]]:
+    """The checksum of `relay.spool.wal` in C: the same numbers, and ten times as many states a minute."""
+    compiled = ctypes.CDLL(str(recorder)).wal_sum
+    compiled.restype = ctypes.c_uint64
+    compiled.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_int]
+
+    def quick(data: bytes, first: int, second: int, order: str) -> tuple[int, int]:
+        return divmod(compiled(data, len(data), first, second, order == ">"), 1 << 32)
+
+    return quick
 
 
 class Held(NamedTuple):
@@ -41,8 +54,8 @@ class Survey:
         self.steps = self.cuts = 0
         self.bad: list[str] = []
         self.bad_states = 0
-        #: states that do not open, from before the first promise
-        self.unopened = 0
+        #: complaints about states from before the first promise
+        self.unopened: list[str] = []
 
     @property
     def states(self) -> int:
@@ -72,7 +85,8 @@ class Survey:
         held = self._known.get(key)
         if held is None:
             held = self._known[key] = self._open(state, custody)
-            self.unopened += bool(held.complaints) and not custody.payloads
+            if held.complaints and not custody.payloads:
+                self.unopened.append(f"{where}: {'; '.join(held.complaints[:3])}")
         if held.complaints:
             if custody.payloads:
                 self._note(f"{where}: {'; '.join(held.complaints[:3])}")
@@ -90,11 +104,13 @@ class Survey:
             "cuts": self.cuts,
             "distinct_states": self.states,
             "bad": self.bad_states,
-            "unopened_before_a_promise": self.unopened,
+            "not_opened_before_a_promise": len(self.unopened),
         }
         for what, value in figures.items():
             print(f"{what}: {value}")
             told(what, value)
+        for text in self.unopened[:5]:
+            print(text)
 
     def _note(self, text: str) -> None:
         self.bad_states += 1

@@ -5,6 +5,7 @@ import signal
 import socket
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -599,3 +600,27 @@ def test_the_machine_id_is_text_or_nothing() -> None:
     """Whatever this machine has: one line of ASCII, or empty."""
     assert machine_id() == machine_id().strip()
     assert machine_id().isascii()
+
+
+def test_a_rollback_journal_of_a_spool_in_the_making_is_undone(tmp_path: Path) -> None:
+    """What a power cut leaves while the database changes to WAL mode at its very first start is no reason to refuse."""
+    path = tmp_path / "spool" / "spool.db"
+    path.parent.mkdir(mode=0o700)
+    conn = sqlite3.connect(path, isolation_level=None)
+    conn.execute("PRAGMA user_version = 1")
+    conn.execute("PRAGMA user_version = 0")
+    conn.close()
+    page = path.read_bytes()
+    nonce = 7
+    check = nonce + sum(page[at] for at in range(len(page) - 200, 0, -200))
+    header = struct.pack(">8sIIIII", bytes.fromhex("d9d505f920a163d7"), 1, nonce, 1, 512, len(page))
+    path.with_name("spool.db-journal").write_bytes(
+        header.ljust(512, b"\0") + struct.pack(">I", 1) + page + struct.pack(">I", check)
+    )
+    path.write_bytes(page[:18] + b"\2\2" + page[20:])
+    path.chmod(0o600)
+    opened = open_spool(path, 1_000_000.0, "machine", 0)
+    assert opened.conn.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert opened.identity.next_id
+    close_spool(opened)
+    assert not quarantine.kept(path)
