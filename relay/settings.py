@@ -46,12 +46,16 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """The database and its limits: `max_casts` and `max_bytes` (0: no limit), `min_free` bytes of disk kept free."""
+    """The database and its limits: `max_casts` and `max_bytes` (0: no limit), `min_free` bytes of disk kept free.
+
+    Dead casts are purged after `keep_dead` seconds (0: never).
+    """
 
     path: Path
     max_casts: int
     max_bytes: int
     min_free: int
+    keep_dead: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from typing import Any
 
 import relay
 from relay.agent import activation, descriptors, notify
+from relay.agent.chores import Chores
 from relay.clock import Clock
 from relay.control.server import Control
 from relay.errors import BadConfiguration
@@ -111,8 +112,11 @@ class Service:
             ready = True
             notify.notify(notify.READY)
             report = loop.create_task(self._report())
+            chores = loop.create_task(Chores(spool, self._clock, lambda: self._settings.spool).run())
+            chores.add_done_callback(self._ended)
             await self._stop.wait()
             report.cancel()
+            chores.cancel()
         finally:
             await self._take_down()
             if ready:
@@ -132,6 +136,10 @@ class Service:
         if error is None or isinstance(error, OSError):
             loop.default_exception_handler(context)
         else:
+            self._broken(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._broken(error)
 
     def _broken(self, error: BaseException) -> None:
@@ -200,6 +208,8 @@ class Service:
             if refusing == "disk_full"
             else None,
         )
+        holds = ", ".join(hold.pattern for hold in self._spool.holds.all)
+        self._note("holding", f"new casts are held, by hold --new, of: {holds}" if holds else None)
         down = [f"{upstream.server}: {upstream.last_error}" for upstream in facts.upstreams if upstream.last_error]
         self._note("upstreams_down", "; ".join(down) if down and len(down) == len(facts.upstreams) else None)
         return list(self._problems.values())

@@ -30,29 +30,50 @@ class Agent:
         self._patience_s = patience_s or PATIENCE_S
 
     def ask(
-        self, method: str, path: str, query: Mapping[str, object] | None = None, *, at_length: bool = False
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        at_length: bool = False,
+        body: bytes | Mapping[str, object] = b"",
     ) -> dict[str, Any]:
         """The object that is answered; `at_length` for work that takes as long as it takes."""
         patience_s = None if at_length else self._patience_s
-        answer: dict[str, Any] = json.loads(b"".join(self._pieces(method, path, query or {}, patience_s)))
+        answer: dict[str, Any] = json.loads(b"".join(self._pieces(method, path, query or {}, patience_s, body)))
         return answer
 
     def text(self, path: str) -> str:
         """The text that is answered."""
         return b"".join(self._pieces("GET", path, {}, self._patience_s)).decode()
 
-    def lines(self, path: str, query: Mapping[str, object]) -> Iterator[dict[str, Any]]:
-        """The objects of JSON Lines, as they come."""
-        rest = b""
-        for piece in self._pieces("GET", path, query, self._patience_s):
-            *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
-                yield json.loads(line)
+    def lines(
+        self, path: str, query: Mapping[str, object], body: Mapping[str, object] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The objects of JSON Lines, as they come; with a body they are asked for by POST."""
+        yield from map(json.loads, self.raw_lines(path, query, body))
 
-    def _pieces(self, method: str, path: str, query: Mapping[str, object], patience_s: float | None) -> Iterator[bytes]:
+    def raw_lines(
+        self, path: str, query: Mapping[str, object], body: Mapping[str, object] | None = None
+    ) -> Iterator[bytes]:
+        """The same, unread."""
+        rest = b""
+        method = "GET" if body is None else "POST"
+        for piece in self._pieces(method, path, query, self._patience_s, body or b""):
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+
+    def _pieces(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        patience_s: float | None,
+        body: bytes | Mapping[str, object] = b"",
+    ) -> Iterator[bytes]:
         with self._connect(patience_s) as connection, connection.makefile("rb") as stream:
             try:
-                connection.sendall(_request(method, path, query))
+                connection.sendall(_request(method, path, query, body))
                 status, headers = _head(stream)
                 pieces = _body(stream, headers)
                 if status >= 400:
@@ -92,14 +113,15 @@ def unreachable(path: Path, error: OSError) -> Failed:
     return Failed(f"{path}: {error.strerror or error}")
 
 
-def _request(method: str, path: str, query: Mapping[str, object]) -> bytes:
+def _request(method: str, path: str, query: Mapping[str, object], body: bytes | Mapping[str, object]) -> bytes:
     target = path
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
     if query:
         from urllib.parse import urlencode
 
         target += "?" + urlencode(query)
-    lines = [f"{method} {target} HTTP/1.1", "Host: relay", "Connection: close", "Content-Length: 0", "", ""]
-    return "\r\n".join(lines).encode("ascii")
+    lines = [f"{method} {target} HTTP/1.1", "Host: relay", "Connection: close", f"Content-Length: {len(data)}", "", ""]
+    return "\r\n".join(lines).encode("ascii") + data
 
 
 def _head(stream: BinaryIO) -> tuple[int, dict[str, str]]:

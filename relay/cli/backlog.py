@@ -32,6 +32,7 @@ COLUMNS = (
     "due_seconds",
     "last_error",
     "uid",
+    "reason",
 )
 STATES = ("ready", "deferred", "held", "dead")
 #: what a filter is made of, by the names it has on the control socket
@@ -61,13 +62,18 @@ def add_filters(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print them."""
+    formats.show_rows(options, COLUMNS, casts(options))
+    return DONE
+
+
+def casts(options: argparse.Namespace, *, all_rows: bool = False) -> Iterator[dict[str, Any]]:
+    """The casts that the options select, as many as are shown, or `all_rows`; with the reason of their last trouble."""
     wanted = {name: getattr(options, name) for name in FILTERS if getattr(options, name) is not None}
     limit = options.limit
-    if limit is None and options.format in ("table", "yaml") and not options.sort_column:
+    if limit is None and options.format in ("table", "yaml") and not options.sort_column and not all_rows:
         # one more than is shown, so that it can be said that there are more
         limit = formats.MOST_ROWS + 1
-    formats.show_rows(options, COLUMNS, _casts(options, wanted, limit))
-    return DONE
+    return _casts(options, wanted, limit)
 
 
 def _casts(options: argparse.Namespace, wanted: dict[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:

@@ -61,7 +61,8 @@ def show_object(options: argparse.Namespace, answer: Row) -> None:
 def show_rows(options: argparse.Namespace, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Print a list."""
     names = _chosen(options.column, columns)
-    for name in reversed(_chosen(options.sort_column, columns) if options.sort_column else []):
+    sort = getattr(options, "sort_column", [])
+    for name in reversed(_chosen(sort, columns) if sort else []):
         rows = sorted(rows, key=lambda row: (row[name] is None, row[name]))
     chosen = ({name: row[name] for name in names} for row in rows)
     if options.format == "json":

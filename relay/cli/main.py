@@ -13,12 +13,52 @@ from collections.abc import Sequence
 from typing import Any
 
 import relay
-from relay.cli import backlog, cast, check, drain, resume, shape, status, top, upstreams
+from relay.cli import (
+    backlog,
+    bury,
+    cast,
+    check,
+    dead,
+    drain,
+    export,
+    hold,
+    imports,
+    purge,
+    release,
+    resume,
+    retry,
+    revive,
+    shape,
+    show,
+    status,
+    top,
+    upstreams,
+)
 from relay.cli.arguments import duration
 from relay.cli.exits import INTERRUPTED, NOBODY_READS, Failed
 from relay.cli.places import Places
 
-VERBS = (status, top, backlog, shape, cast, drain, resume, upstreams, check)
+VERBS = (
+    status,
+    top,
+    backlog,
+    shape,
+    show,
+    dead,
+    cast,
+    drain,
+    resume,
+    upstreams,
+    hold,
+    release,
+    retry,
+    bury,
+    revive,
+    purge,
+    export,
+    imports,
+    check,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""Reading with the agent down: from the spool itself, said on stderr.
+"""With the agent down: reading from the spool itself, and changing it under its lock; said on stderr.
 
 Whoever asks while no agent runs is told what is on disk; where there is no spool either, that no agent runs
 (69).
@@ -6,17 +6,23 @@ Whoever asks while no agent runs is told what is on disk; where there is no spoo
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from relay.cli.exits import Failed, NotPermitted, NotRunning
+from relay.cli.exits import Failed, NotPermitted, NotRunning, Owned
+
+if TYPE_CHECKING:
+    from relay.spool.offline import Spooled
 
 
 @contextmanager
 def instead_of(agent: NotRunning) -> Iterator[None]:
     """Around reading the spool because no agent answered: its errors as those of the command line."""
-    from relay.errors import SpoolUnusable
+    from relay.errors import SpoolOwned, SpoolUnusable
     from relay.spool.reading import SpoolForbidden, SpoolMissing
 
     try:
@@ -25,8 +31,31 @@ def instead_of(agent: NotRunning) -> Iterator[None]:
         raise NotRunning(f"{agent}, and {error}") from None
     except SpoolForbidden as error:
         raise NotPermitted(f"{agent}, and {error}") from None
+    except SpoolOwned as error:
+        raise Owned(f"{agent}, but {error}") from None
     except SpoolUnusable as error:
         raise Failed(f"{agent}, and {error}") from None
+
+
+@contextmanager
+def owned(path: Path) -> Iterator[Spooled]:
+    """The spool itself, to be changed, under its lock; as the user that it belongs to, where root asks.
+
+    What root would leave behind there, the agent could not open.
+    """
+    from relay.clock import Clock
+    from relay.spool.offline import Spooled
+
+    uid = os.geteuid()
+    try:
+        owner = path.stat()
+    except OSError:
+        owner = None
+    if uid == 0 and owner is not None and owner.st_uid != 0:
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+    with closing(Spooled(path, Clock(), uid)) as spooled:
+        yield spooled
 
 
 def say(agent: NotRunning) -> None:

@@ -85,6 +85,12 @@ SPOOL = [
         default="256MiB",
         help="Free disk to keep: while the spool's file system has less, new casts are refused with disk_full.",
     ),
+    cfg.Opt(
+        "keep_dead",
+        type=Duration(),
+        default="30d",
+        help="How long a dead cast is kept before it is purged, and counted as purged. 0 keeps it for ever.",
+    ),
 ]
 
 FORWARDER = [

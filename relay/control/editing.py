@@ -29,8 +29,8 @@ from typing import Any, TypeAlias
 from relay.clock import Clock
 from relay.control.requests import Answer, Refused, Request, filter_of, spell
 from relay.errors import SpoolUnusable
-from relay.spool import selecting
-from relay.spool.edits import OPERATOR, Edit, Tally, Verb, concerned
+from relay.spool import reading, selecting
+from relay.spool.edits import OPERATOR, Edit, Tally, Verb, states_for
 from relay.spool.selecting import Selection
 from relay.spool.spool import Spool
 
@@ -55,32 +55,32 @@ class Editing:
         self._spool = spool
         self._clock = clock
         self._read = read
-        self._editing = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self.table: Mapping[str, Mapping[str, _Route]] = {
-            **{f"/v1/{verb.value}": {"POST": partial(self._edit, verb)} for verb in _VERBS},
+            **{f"/v1/{verb.value}": {"POST": partial(self.edit, verb)} for verb in _VERBS},
             "/v1/holds": {"GET": self._holds, "POST": self._hold_new},
         }
 
-    async def _edit(self, verb: Verb, request: Request) -> Answer:
+    async def edit(self, verb: Verb, request: Request) -> Answer:
+        """Change what the body selects."""
         asked = request.object()
         selection = selection_of(asked)
         if selection.exported and verb is Verb.PURGE:
             verb = Verb.MOVE
-        held_by = OPERATOR if verb is Verb.HOLD else ""
-        return self._lines(Edit(verb, request.uid, held_by), selection, bool(asked.get("dry_run")), _words(asked))
+        held_by = str(asked.get("held_by") or OPERATOR) if verb is Verb.HOLD else ""
+        return self._lines(Edit(verb, request.uid, held_by), selection, bool(asked.get("dry_run")), words_of(asked))
 
     async def _lines(self, edit: Edit, selection: Selection, dry_run: bool, words: str) -> AsyncGenerator[bytes, None]:
         """Do it slice by slice, and say how far it is."""
-        tally, missing, done, wrong = Tally(), 0, False, ""
+        tally, done, wrong = Tally(), False, ""
         try:
-            async with self._editing:
+            async with self.lock:
                 if edit.verb is Verb.RELEASE and not dry_run:
                     await self._end_holds(selection)
                 async with aclosing(self.run(edit, selection, dry_run=dry_run)) as slices:
-                    async for more, unknown in slices:
+                    async for more in slices:
                         tally.add(more)
-                        missing += unknown
-                        yield _line(tally, missing, dry_run=dry_run)
+                        yield _line(tally, dry_run=dry_run)
             done = True
         except SpoolUnusable as error:
             wrong = str(error)
@@ -89,18 +89,18 @@ class Editing:
                 counts = f"matched {tally.matched}, changed {tally.changed}, skipped {tally.skipped}"
                 end = "" if done else "; broken off"
                 log.info("uid %s: %s %s: %s%s", edit.uid, edit.verb.value, words, counts, end)
-        yield _line(tally, missing, dry_run=dry_run, **({"error": wrong} if wrong else {"done": True}))
+        yield _line(tally, dry_run=dry_run, **({"error": wrong} if wrong else {"done": True}))
 
-    async def run(
-        self, edit: Edit, selection: Selection, *, dry_run: bool = False
-    ) -> AsyncGenerator[tuple[Tally, int], None]:
-        """What came of each slice, and the names in it that no cast bears."""
-        slices = selecting.select(self._spool.path, selection, concerned_by(edit, selection), self._clock.wall())
+    async def run(self, edit: Edit, selection: Selection, *, dry_run: bool = False) -> AsyncGenerator[Tally, None]:
+        """What came of each slice."""
+        states = states_for(edit.verb, selection)
+        slices = selecting.select(self._spool.path, selection, states, self._clock.wall())
         try:
             while (chosen := await self._read(partial(next, slices, None))) is not None:
                 before, began = self._spool.accepted, time.monotonic()
                 tally = await self._spool.edit(edit, chosen.casts, dry_run=dry_run) if chosen.casts else Tally()
-                yield tally, chosen.missing
+                tally.missing = chosen.missing
+                yield tally
                 if self._spool.accepted != before:
                     await asyncio.sleep(PAUSE * (time.monotonic() - began))
         finally:
@@ -112,20 +112,12 @@ class Editing:
 
     async def _end_holds(self, selection: Selection) -> None:
         """A release by a hold's own pattern ends that hold, and one of everything ends all."""
-        if selection.names is not None:
-            return
-        given = selection.wanted.given()
-        for hold in self._spool.holds:
-            if not given or given == {"function": hold.pattern}:
+        if selection.names is None:
+            for hold in self._spool.holds.ended_by(selection.wanted.given()):
                 await self._spool.release_new(hold.pattern)
 
     async def _holds(self, _request: Request) -> Answer:
-        return {
-            "holds": [
-                {"function": hold.pattern, "until": None if hold.until is None else hold.until / 1e6}
-                for hold in self._spool.holds
-            ]
-        }
+        return {"holds": await self._read(partial(reading.holds, self._spool.path))}
 
     async def _hold_new(self, request: Request) -> Answer:
         asked = request.object()
@@ -137,11 +129,6 @@ class Editing:
         await self._spool.hold_new(pattern, None if until is None else round(until * 1e6))
         log.info("uid %s: hold new function=%s until=%s", request.uid, repr(pattern), until)
         return await self._holds(request)
-
-
-def concerned_by(edit: Edit, selection: Selection) -> tuple[str, ...]:
-    """The states in which casts are looked for: for names all of them, so that what is skipped is counted."""
-    return ("ready", "deferred", "held", "dead") if selection.names is not None else concerned(edit.verb)
 
 
 def selection_of(asked: Mapping[str, Any]) -> Selection:
@@ -162,7 +149,7 @@ def selection_of(asked: Mapping[str, Any]) -> Selection:
     return Selection(None, wanted, limit, bool(asked.get("exported")))
 
 
-def _words(asked: Mapping[str, Any]) -> str:
+def words_of(asked: Mapping[str, Any]) -> str:
     """What was selected, for the log: never more than a line."""
     if asked.get("casts") is not None:
         names = asked["casts"]
@@ -171,16 +158,8 @@ def _words(asked: Mapping[str, Any]) -> str:
     return f"{'exported ' if asked.get('exported') else ''}{spell(wanted, limit) or 'all'}"
 
 
-def _line(tally: Tally, missing: int, *, dry_run: bool, **end: object) -> bytes:
-    line = {
-        "matched": tally.matched,
-        "changed": 0 if dry_run else tally.changed,
-        "skipped": tally.skipped,
-        "in_flight": tally.in_flight,
-        "twins": tally.twins,
-        "other": tally.other,
-        "missing": missing,
-        "dry_run": dry_run,
-        **end,
-    }
-    return json.dumps(line).encode() + b"\n"
+def _line(tally: Tally, *, dry_run: bool, **end: object) -> bytes:
+    said = tally.shown()
+    if dry_run:
+        said["changed"] = 0
+    return json.dumps({**said, "dry_run": dry_run, **end}).encode() + b"\n"

@@ -6,7 +6,7 @@
     GET  /v1/drain    state, remaining, blockers
     POST /v1/drain    refuse new casts, make those in backoff due once; asked again it changes nothing
     POST /v1/resume   accept again
-    and those of `tables`, `upstreams` and `editing`
+    and those of `tables`, `upstreams`, `editing` and `moving`
 
 Promises: a change needs uid 0 or the agent's own, and logs one line that says who and what.  The disk is read
 in threads of its own, SLICE casts at a time and only as fast as the reader takes them; the event loop never
@@ -30,6 +30,7 @@ from typing import Any, TypeAlias, TypeVar
 from relay.clock import Clock
 from relay.control import answers, health, metrics
 from relay.control.editing import Editing
+from relay.control.moving import Moving
 from relay.control.requests import Answer, Refused, Request, Text, filter_of, may_change
 from relay.control.tables import Tables
 from relay.control.upstreams import Upstreams
@@ -67,6 +68,7 @@ class Routes:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="control")
         self._views = Views(spool, facts, clock, version, problems, rejected, self._threads)
         self._changing = asyncio.Lock()
+        editing = Editing(spool, clock, self._views.read)
         #: path -> method -> route; every method but GET changes something
         self._table: Mapping[str, Mapping[str, _Route]] = {
             "/metrics": {"GET": self._metrics},
@@ -77,7 +79,8 @@ class Routes:
             "/v1/resume": {"POST": self._resume},
             **Tables(spool, facts, clock, self._views.read).table,
             **Upstreams(spool, facts).table,
-            **Editing(spool, clock, self._views.read).table,
+            **editing.table,
+            **Moving(spool, clock, self._views.read, editing).table,
         }
 
     async def answer(self, request: Request) -> Answer:

@@ -28,7 +28,7 @@ import h11
 
 from relay import settings
 from relay.clock import Clock
-from relay.control.requests import Answer, Refused, Request, Text
+from relay.control.requests import Answer, Refused, Request, Text, may_change
 from relay.control.routes import Routes
 from relay.doors import KEEP_PATH, close_door, inode, open_door, peer_uid
 from relay.errors import RelayError, SocketUnusable
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 HEADER_LIMIT = 16 * 1024
 BODY_LIMIT = 64 * 1024
+#: the same for an import: the largest cast, in base64, and what stands beside it
+IMPORT_LIMIT = 96 * 1024 * 1024
 MAX_CONNECTIONS = 32
 #: seconds for a request to come whole, the wait for its first byte included
 REQUEST_S = 30.0
@@ -184,13 +186,18 @@ class _Peer:
                 begun = event
             elif isinstance(event, h11.Data):
                 body += event.data
-                if len(body) > BODY_LIMIT:
-                    raise Refused(413, "body_too_large", f"A body is at most {BODY_LIMIT} bytes.")
+                if len(body) > self._limit(begun):
+                    raise Refused(413, "body_too_large", f"A body is at most {self._limit(begun)} bytes.")
             elif isinstance(event, h11.EndOfMessage):
                 assert begun is not None
                 return _request(begun, self._uid, bytes(body))
             else:
                 return None
+
+    def _limit(self, begun: h11.Request | None) -> int:
+        """Bytes of the body: many for who may import, and imports."""
+        imports = begun is not None and begun.target.partition(b"?")[0] == b"/v1/import"
+        return IMPORT_LIMIT if imports and may_change(self._uid) else BODY_LIMIT
 
     async def answer(self, answer: Answer) -> None:
         """An object at once, or lines as they come."""

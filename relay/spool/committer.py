@@ -376,6 +376,11 @@ class Committer:
         """The code that new casts are refused with, as of the last batch, else None."""
         return "spool_error" if self.trouble.any else self._closed
 
+    def overfull(self, casts: int, size: int) -> str | None:
+        """The code that so many more casts and bytes are refused with, if they are; in the writer's thread."""
+        closed, room, left = self._look_at_room()
+        return closed or ("spool_full" if casts > room or size > left else None)
+
     def _look_for_room(self, _: Transitions) -> None:
         self._look_at_room()
 

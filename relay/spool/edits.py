@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 from relay.lifecycle import TABLE, Event, State
 from relay.spool import statements as sql
 from relay.spool.changes import Counts
+from relay.spool.reading import STATES
+from relay.spool.selecting import Selection
 from relay.spool.transitions import Transitions, pieces, ranges
 
 #: casts that one transaction changes
@@ -62,6 +64,11 @@ def concerned(verb: Verb) -> tuple[str, ...]:
     return tuple(state.value for state in _ON_DISK if (state, _EVENTS[verb]) in TABLE)
 
 
+def states_for(verb: Verb, selection: Selection) -> tuple[str, ...]:
+    """The states in which casts are looked for: for names all of them, so that what is skipped is counted."""
+    return STATES if selection.names is not None else concerned(verb)
+
+
 def fenced(verb: Verb) -> bool:
     """True for a verb that changes casts which may be in the forwarder's memory, or in flight."""
     return verb in (Verb.HOLD, Verb.BURY, Verb.RETRY)
@@ -90,6 +97,8 @@ class Tally:
     in_flight: int = 0
     twins: int = 0
     other: int = 0
+    #: names that no cast bears; they were not matched
+    missing: int = 0
     #: the ids that were changed, in order; of one slice only
     ids: list[int] = field(default_factory=list)
 
@@ -109,6 +118,12 @@ class Tally:
         self.in_flight += more.in_flight
         self.twins += more.twins
         self.other += more.other
+        self.missing += more.missing
+
+    def shown(self) -> dict[str, int]:
+        """The numbers, as they are answered."""
+        names = ("matched", "changed", "skipped", "in_flight", "twins", "other", "missing")
+        return {name: getattr(self, name) for name in names}
 
 
 class _Found(NamedTuple):

@@ -10,7 +10,8 @@ A hold whose `until` has passed keeps nothing back; `lapsed` names it, and whoev
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from relay.cast import Prepared
 from relay.spool import statements as sql
@@ -82,6 +83,10 @@ class Holds:
         self._remember()
         self._execute(sql.SET_HOLD, (pattern, until))
         self.load()
+
+    def ended_by(self, conditions: Mapping[str, Any]) -> list[Hold]:
+        """The holds that a release by these conditions ends: its own function's, or all where there is none."""
+        return [hold for hold in self.all if not conditions or conditions == {"function": hold.pattern}]
 
     def drop(self, pattern: str) -> bool:
         """End that hold; False where there is none."""

@@ -48,6 +48,7 @@ COLUMNS = (
     "due_seconds",
     "last_error",
     "uid",
+    "reason",
 )
 #: states a cast on disk can be listed by
 STATES = ("ready", "deferred", "held", "dead")
@@ -68,6 +69,12 @@ CONDITIONS = {
 _OLDEST = (
     "SELECT casts.id, casts.accepted_at FROM casts LEFT JOIN fates ON fates.id = casts.id"
     " WHERE casts.id >= ? AND coalesce(fates.state, 'ready') IN ('ready', 'deferred') ORDER BY casts.id LIMIT 1"
+)
+
+
+_HOLDS = (
+    "SELECT pattern, until, (SELECT count(*) FROM fates WHERE state = 'held' AND held_by = 'new ' || pattern)"
+    " FROM holds ORDER BY pattern"
 )
 
 
@@ -131,7 +138,7 @@ def backlog(path: Path, wanted: Filter, limit: int | None, now: int) -> Generato
                 if left == 0:
                     return
                 for row in _rows(database, ids, parameters, left):
-                    yield _shown(row, now)
+                    yield shown(row, now)
                     left = None if left is None else left - 1
         except sqlite3.Error as error:
             raise SpoolUnusable(f"{path}: {error}") from None
@@ -170,6 +177,19 @@ def oldest(path: Path, from_id: int) -> Oldest | None:
         except sqlite3.Error as error:
             raise SpoolUnusable(f"{path}: {error}") from None
     return Oldest(*found) if found else None
+
+
+def holds(path: Path) -> list[dict[str, Any]]:
+    """The functions that are held for what is still to come: glob, until (Unix seconds or None), casts held by it."""
+    with closing(connect(path)) as conn:
+        try:
+            found = conn.execute(_HOLDS).fetchall() if schema.version(conn) > 1 else []
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{path}: {error}") from None
+    return [
+        {"function": pattern, "until": None if until is None else until / 1e6, "held": held}
+        for pattern, until, held in found
+    ]
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -245,18 +265,20 @@ def _rows(database: Any, ids: Sequence[int], parameters: dict[str, Any], left: i
     return list(database.query(statement, parameters))
 
 
-def _shown(row: dict[str, Any], now: int) -> dict[str, Any]:
+def shown(row: dict[str, Any], now: int) -> dict[str, Any]:
     """A row of the view as it is shown: COLUMNS, in text and seconds."""
     due = row["due_at"] if row["state"] == "deferred" else None
-    shown = {
+    fields_ = {
         **row,
         "function": _text(row["function"]),
         "unique": _text(row["unique"] or b""),
         "age_seconds": max(0, now - row["accepted_at"]) / 1e6,
         "due_seconds": None if due is None else max(0, due - now) / 1e6,
         "last_error": row["last_error"] or "",
+        # a spool of format 1 has no such column
+        "reason": row.get("reason", ""),
     }
-    return {name: shown[name] for name in COLUMNS}
+    return {name: fields_[name] for name in COLUMNS}
 
 
 def _text(raw: bytes) -> str:

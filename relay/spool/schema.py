@@ -157,7 +157,8 @@ CREATE VIEW backlog AS
            CASE lanes.priority WHEN 0 THEN 'high' WHEN 1 THEN 'normal' ELSE 'low' END AS priority,
            coalesce(fates.state, 'ready') AS state, length(casts.payload) AS bytes,
            casts.accepted_at, casts.not_before, fates.due_at, coalesce(fates.attempts, 0) AS attempts,
-           coalesce(fates.failures, 0) AS failures, fates.error AS last_error, casts.uid
+           coalesce(fates.failures, 0) AS failures, fates.error AS last_error, casts.uid,
+           coalesce(fates.reason, '') AS reason
     FROM casts JOIN lanes ON lanes.number = casts.lane LEFT JOIN fates ON fates.id = casts.id;
 """
 

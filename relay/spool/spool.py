@@ -26,8 +26,9 @@ from relay.spool import statements as sql
 from relay.spool import watching
 from relay.spool.changes import Counts, Done, Setback, Took
 from relay.spool.committer import Committed, Committer
-from relay.spool.edits import Edit, Tally, apply, fenced
-from relay.spool.holds import Hold
+from relay.spool.edits import SLICE, Edit, Tally, apply, fenced
+from relay.spool.holds import Holds
+from relay.spool.moving import ORIGINS_KEPT_S, Imported, Incoming, bring_in
 from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
 from relay.spool.preparing import prepare
 from relay.spool.pulse import Pulse
@@ -210,9 +211,9 @@ class Spool:
         self.draining = False
 
     @property
-    def holds(self) -> tuple[Hold, ...]:
-        """The patterns of functions whose new casts are held."""
-        return self._transitions.holds.all
+    def holds(self) -> Holds:
+        """The patterns of functions whose new casts are held, for reading."""
+        return self._transitions.holds
 
     async def edit(self, edit: Edit, casts: Mapping[int, int], *, dry_run: bool = False) -> Tally:
         """Change a slice of casts (id -> lane) in one transaction; what came of it, once it is on disk.
@@ -226,7 +227,7 @@ class Spool:
         try:
             tally: Tally = await self._change(change)
         except _DryRun as done:
-            tally = done.tally
+            tally = done.said
         finally:
             if lanes:
                 self.on_unfence(lanes)
@@ -261,6 +262,33 @@ class Spool:
             del self.paused[server]
         self.on_paused(server, paused)
         return True
+
+    async def forget_origins(self) -> None:
+        """Forget where casts came from that are gone, ORIGINS_KEPT_S after their import; a slice of them."""
+        if self._transitions.imported:
+            before = self._clock.wall() - round(ORIGINS_KEPT_S * 1e6)
+            await self._change(lambda transitions: transitions.execute(sql.DROP_IMPORTS, (before, SLICE)).rowcount)
+
+    async def bring_in(self, casts: Sequence[Incoming], *, dry_run: bool = False) -> Imported:
+        """Import casts, all of them or none; raises NoRoom where new casts are refused or have no room."""
+        first_id = self._next_id
+        self._next_id += len(casts)
+        size = sum([len(cast.payload) for cast in casts])
+
+        def change(transitions: Transitions) -> Imported:
+            code = self._writer.refusing or self._writer.overfull(len(casts), size)
+            if code is not None:
+                raise NoRoom(code)
+            said = bring_in(transitions, self.identity, casts, first_id, self._clock.wall())
+            if dry_run:
+                raise _DryRun(said)
+            return said
+
+        try:
+            said: Imported = await self._change(change)
+        except _DryRun as done:
+            said = done.said
+        return said
 
     async def _change(self, change: Callable[[Transitions], Any]) -> Any:
         """A transaction of an operator's; never one while verdicts wait for the disk, which it would not know of."""
@@ -311,9 +339,13 @@ class Spool:
 class _DryRun(Exception):
     """Ends a transaction that is not to be."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, said: Any) -> None:
         super().__init__()
-        self.tally = tally
+        self.said = said
+
+
+class NoRoom(Exception):
+    """New casts are refused; the code is that of callers."""
 
 
 def _make_due(now: int, after_id: int, transitions: Transitions) -> int | None:

@@ -122,6 +122,9 @@ EDIT_FATE = (
     "INSERT OR REPLACE INTO fates (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error,"
     " held_by, exported) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 )
+READ_FATE = "SELECT state, attempts, failures, reason, error, held_by FROM fates WHERE id = ?"
+READ_LANE = "SELECT function, priority FROM lanes WHERE number = ?"
+READ_IMPORT = "SELECT origin, key FROM imports WHERE id = ?"
 UNIQUE = 'SELECT "unique" FROM casts WHERE id = ?'
 IMPORTED_KEY = "SELECT key FROM imports WHERE id = ?"
 ANY_IMPORT = "SELECT 1 FROM imports LIMIT 1"
@@ -130,7 +133,7 @@ INSERT_IMPORT = "INSERT INTO imports (id, origin, key, imported_at) VALUES (?, ?
 #: origins whose casts are gone for long enough
 DROP_IMPORTS = (
     "DELETE FROM imports WHERE id IN (SELECT imports.id FROM imports LEFT JOIN casts ON casts.id = imports.id"
-    " WHERE imports.id > ? AND imported_at < ? AND casts.id IS NULL ORDER BY imports.id LIMIT ?)"
+    " WHERE imported_at < ? AND casts.id IS NULL ORDER BY imports.id LIMIT ?)"
 )
 
 #: the patterns whose new casts are held, and the lanes that each matches

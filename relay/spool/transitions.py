@@ -70,7 +70,7 @@ class Transitions:
         #: the patterns whose new casts are held
         self.holds = Holds(conn)
         #: True once a cast was imported: only then is a key of its own looked for
-        self._imported = False
+        self.imported = False
         #: casts that a take found rotten, and how many of them this transaction buries
         self._damaged: dict[int, _Damaged] = {}
         self._buried: list[int] = []
@@ -90,7 +90,7 @@ class Transitions:
             self.kept += counts.kept
             self.kept_bytes += counts.bytes
         self.holds.load()
-        self._imported = self._execute(sql.ANY_IMPORT).fetchone() is not None
+        self.imported = self._execute(sql.ANY_IMPORT).fetchone() is not None
         return found
 
     def ages(self, casts: int) -> list[tuple[int, int]]:
@@ -175,7 +175,8 @@ class Transitions:
         for start, count in pieces(len(values) // columns):
             self._execute(statements[count], values[start * columns : (start + count) * columns])
 
-    def _lane(self, function: bytes, priority: int) -> int:
+    def lane(self, function: bytes, priority: int) -> int:
+        """The number of a lane, made when it is new."""
         number = self._lanes.get((function, priority))
         if number is None:
             number = self._execute(sql.INSERT_LANE, (function, priority)).lastrowid
@@ -202,7 +203,7 @@ class Transitions:
             unique = kept_unique(given, payload)
             twin = twins.get((function, unique)) if unique else None
             if twin is not None:
-                self.changes.of(self._lane(function, priority)).coalesced += 1
+                self.changes.of(self.lane(function, priority)).coalesced += 1
                 outcome.append(twin)
             elif closed is not None:
                 outcome.append(closed)
@@ -211,7 +212,7 @@ class Transitions:
             else:
                 casts -= 1
                 size -= len(payload)
-                lane = self._lane(function, priority)
+                lane = self.lane(function, priority)
                 key = digest(unique) if unique else None
                 later = arrival.not_before
                 crc = checksum(seed(lane, now, later, arrival.uid), id_, key, unique, payload)
@@ -353,7 +354,7 @@ class Transitions:
 
     def key(self, id_: int) -> bytes | None:
         """The idempotency key that a cast was imported with, if it was."""
-        if not self._imported:
+        if not self.imported:
             return None
         found = self._execute(sql.IMPORTED_KEY, (id_,)).fetchone()
         return None if found is None else found[0].encode()

@@ -16,7 +16,9 @@ Write = Callable[[str], list[str]]
 
 DEFAULTS = Settings(
     intake=Intake(Path("/run/relay/relay.sock"), 0o660, None, 16 * 2**20, 1024, None),
-    spool=Spool(Path("/var/lib/relay/spool.db"), max_casts=0, max_bytes=0, min_free=256 * 2**20),
+    spool=Spool(
+        Path("/var/lib/relay/spool.db"), max_casts=0, max_bytes=0, min_free=256 * 2**20, keep_dead=30 * 86400.0
+    ),
     forwarder=Forwarder(1000, 64 * 2**20, 500, 8 * 2**20, 50, 1.0, 900.0, "sticky"),
     upstream=Upstream((Server("127.0.0.1", 4730),), 5.0, 5.0, 30.0),
     control=Control(Path("/run/relay/control.sock"), 0o660, None),

@@ -30,7 +30,7 @@ class Running:
 
     def __init__(self, path: Path, **limits: int) -> None:
         self.writer = Writer(path)
-        self.limits = Limits(**{"path": path, "max_casts": 0, "max_bytes": 0, "min_free": 0, **limits})
+        self.limits = Limits(**{"path": path, "max_casts": 0, "max_bytes": 0, "min_free": 0, "keep_dead": 0, **limits})
         self.told: asyncio.Queue[Committed] = asyncio.Queue()
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         #: called with each Committed, before it is kept
@@ -543,7 +543,7 @@ def test_a_full_spool_refuses_until_there_is_room(path: Path) -> None:
         again = running.writer.arrival([cast(), cast()])
         await running.accept(again)
         assert again.outcome == [again.first_id, "spool_full"]
-        running.committer.limit(Limits(path=path, max_casts=0, max_bytes=0, min_free=0))
+        running.committer.limit(Limits(path=path, max_casts=0, max_bytes=0, min_free=0, keep_dead=0))
         more = running.writer.arrival([cast()] * 10)
         await running.accept(more)
         assert list(more.outcome) == list(range(more.first_id, more.first_id + 10))

@@ -31,6 +31,7 @@ BACKLOG = (
     "failures",
     "last_error",
     "uid",
+    "reason",
 )
 
 
@@ -142,13 +143,27 @@ def test_the_view_shows_each_cast_once(golden: Writer) -> None:
     """Priorities and states in words, sizes in bytes, times as stored; a cast without trouble has no error."""
     rows = {row[0] - FIRST: row[1:] for row in golden.rows("SELECT * FROM backlog")}  # type: ignore[operator]
     assert len(rows) == 9
-    trouble = (b"bill", None, "normal", "deferred", 8, NOW, None, NOW + 60_000_000, 3, 2, "the worker failed", 1)
-    assert rows[1] == (b"notify", None, "normal", "ready", 5, NOW, None, None, 0, 0, None, 1)
+    trouble = (
+        b"bill",
+        None,
+        "normal",
+        "deferred",
+        8,
+        NOW,
+        None,
+        NOW + 60_000_000,
+        3,
+        2,
+        "the worker failed",
+        1,
+        "work_fail",
+    )
+    assert rows[1] == (b"notify", None, "normal", "ready", 5, NOW, None, None, 0, 0, None, 1, "")
     assert rows[5][2:4] == ("high", "ready")
     assert rows[6][2:4] == ("low", "ready")
     assert rows[7] == trouble
     assert rows[8][1:4] == (b"dead-1", "normal", "dead")
-    assert rows[9][-1] is None
+    assert rows[9][-2] is None
 
 
 def test_a_migration_that_fails_leaves_an_empty_database(monkeypatch: pytest.MonkeyPatch) -> None:
