@@ -72,6 +72,7 @@ path = /tmp/s
 max_casts = 8
 max_bytes = 1MiB
 min_free = 0
+keep_dead = 7d
 [forwarder]
 window = 30
 window_bytes = 3MiB
@@ -95,7 +96,7 @@ stop_timeout = 0
 """
     assert load(write(text))[0] == Settings(
         intake=Intake(Path("/tmp/i"), 0o600, group, 1024, 7, None),
-        spool=Spool(Path("/tmp/s"), 8, 2**20, 0),
+        spool=Spool(Path("/tmp/s"), 8, 2**20, 0, 7 * 86400.0),
         forwarder=Forwarder(30, 3 * 2**20, 20, 2 * 2**20, 4, 0.1, 2.0, "round_robin"),
         upstream=Upstream((Server("a", 1), Server("::1", 2)), 0.5, 1.0, 60.0),
         control=Control(Path("/tmp/c"), 0o666, group),

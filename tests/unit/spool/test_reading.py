@@ -100,6 +100,7 @@ def test_a_cast_is_shown_with_every_column(writer: Writer) -> None:
         "due_seconds": None,
         "last_error": "",
         "uid": None,
+        "reason": "",
     }
     assert (second["state"], second["priority"], second["due_seconds"]) == ("deferred", "low", 2.0)
     assert (second["attempts"], second["failures"], second["last_error"]) == (3, 2, "worker said no")
