@@ -72,6 +72,7 @@ def test_a_cast_that_kills_each_link_is_dead_and_the_others_are_executed(rig: Ri
         more = [b"more-%d" % n for n in range(100)]
         cast_all(agent.socket, b"f", more)
         rig.ledger.await_done(more)
+        agent.await_empty()
         assert agent.log.count(" is lost: ") == lost
     finally:
         cable.close()

@@ -81,9 +81,12 @@ def test_only_work_makes_losses_forgotten() -> None:
 def test_a_link_that_was_ended_on_purpose_is_no_loss() -> None:
     """It may be tried again at once, and its losses are what they were."""
     condition = Condition()
-    condition.happened(Event.OPENED, 1.0, Random(1))
-    condition.happened(Event.LEFT, 2.0, Random(1))
-    assert condition.may_be_tried(2.0)
+    condition.happened(Event.LOST, 1.9, Random(1), "reset")
+    assert not condition.may_be_tried(1.91)
+    condition.happened(Event.OPENED, 1.91, Random(1))
+    condition.proved()
+    condition.happened(Event.LEFT, 1.91, Random(1))
+    assert condition.may_be_tried(1.91)
     assert (condition.losses, condition.flaps, condition.last_error) == (0, 0, "")
 
 
