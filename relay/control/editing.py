@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: while callers cast, how many times as long as a slice took the writer is left to them
 PAUSE = 6.0
+#: seconds for which who cast is taken to go on
+BUSY_S = 1.0
 #: names of casts in one request
 NAMES = 10_000
 
@@ -56,6 +58,9 @@ class Editing:
         self._clock = clock
         self._read = read
         self.lock = asyncio.Lock()
+        #: casts accepted at the last look, and until when callers are taken to be casting (monotonic seconds)
+        self._accepted = 0
+        self._busy_until = 0.0
         self.table: Mapping[str, Mapping[str, _Route]] = {
             **{f"/v1/{verb.value}": {"POST": partial(self.edit, verb)} for verb in _VERBS},
             "/v1/holds": {"GET": self._holds, "POST": self._hold_new},
@@ -97,16 +102,23 @@ class Editing:
         slices = selecting.select(self._spool.path, selection, states, self._clock.wall())
         try:
             while (chosen := await self._read(partial(next, slices, None))) is not None:
-                before, began = self._spool.accepted, time.monotonic()
+                began = time.monotonic()
                 tally = await self._spool.edit(edit, chosen.casts, dry_run=dry_run) if chosen.casts else Tally()
                 tally.missing = chosen.missing
                 yield tally
-                if self._spool.accepted != before:
+                if self._callers_cast():
                     await asyncio.sleep(PAUSE * (time.monotonic() - began))
         finally:
             # a thread that still reads closes it when it is done
             with suppress(ValueError):
                 slices.close()
+
+    def _callers_cast(self) -> bool:
+        """Whether somebody cast within the last BUSY_S."""
+        now = time.monotonic()
+        if self._spool.accepted != self._accepted:
+            self._accepted, self._busy_until = self._spool.accepted, now + BUSY_S
+        return now < self._busy_until
 
     # -- holds of what is still to come ----------------------------------------------------------------------------
 

@@ -10,8 +10,11 @@ import pytest
 from relay.errors import SpoolUnusable
 from relay.spool import schema
 from relay.spool.changes import Counts
+from relay.spool.moving import bring_in, parse
 from relay.spool.opening import ID_SCALE
 from tests.formats.make_v1 import GOLDEN, make
+from tests.formats.make_v2 import GOLDEN as GOLDEN_2
+from tests.formats.make_v2 import IMPORTED
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast
 
 FIRST = 1000 * ID_SCALE
@@ -200,3 +203,53 @@ def test_a_spool_without_one_of_its_tables_is_none(missing: str) -> None:
     with pytest.raises(SpoolUnusable, match="none of relay's"):
         schema.check(conn)
     conn.close()
+
+
+# -- format 2 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[Writer]:
+    """The golden spool of format 2."""
+    home = tmp_path / "spool"
+    home.mkdir(mode=0o700)
+    shutil.copy(GOLDEN_2, home / "spool.db")
+    (home / "spool.db").chmod(0o600)
+    writer = Writer(home / "spool.db", "machine-one")
+    yield writer
+    writer.check_counts()
+    writer.close()
+
+
+def test_a_golden_spool_of_format_2_has_the_tables_of_today(second: Writer) -> None:
+    """Opened, it has the version of this relay and what a spool made today has."""
+    fresh = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(fresh)
+    assert (schema.version(second.conn), described(second.conn)) == (schema.VERSION, described(fresh))
+    fresh.close()
+
+
+def test_what_an_operator_did_stands_in_a_golden_spool_of_format_2(second: Writer) -> None:
+    """Who holds each cast, what was exported, what may go again, and which functions are held."""
+    fates = "SELECT payload, state, reason, held_by, exported FROM casts JOIN fates USING (id) ORDER BY id"
+    assert second.rows(fates) == [
+        (b"held", "held", "held", "operator", 0),
+        (b"dead", "dead", "buried", "", 0),
+        (b"again", "ready", "held", "", 0),
+        (b"exported", "held", "held", "export", 1),
+        (b"held from the start", "held", "held", "new later.*", 0),
+        (b"from elsewhere", "ready", "imported", "", 0),
+    ]
+    assert [hold.pattern for hold in second.transitions.holds.all] == ["later.*"]
+    (again,) = second.transitions.take_due(second.lane(b"notify"), NOW, ENOUGH << 20, 10, ENOUGH).casts
+    assert (again.cast[2], again.deferred, again.key) == (b"again", False, None)
+
+
+def test_an_imported_cast_of_format_2_has_its_key_and_its_origin(second: Writer) -> None:
+    """It is taken under the key that it brought, and its line is known."""
+    (moved,) = second.transitions.take_due(second.lane(b"moved"), NOW, ENOUGH << 20, 10, ENOUGH).casts
+    assert (moved.cast[2], moved.key) == (b"from elsewhere", b"0123456789ab-7")
+    second.begin()
+    said = bring_in(second.transitions, second.identity, [parse(IMPORTED)], second.next_id, NOW)
+    second.rollback()
+    assert (said.imported, said.repeated) == (0, 1)
