@@ -27,10 +27,12 @@ def test_none_of_what_was_in_flight_is_never_executed(rig: Rig, server_kind: str
     agent = rig.unstarted_agent()
     agent.configure({"upstream": {"servers": cable.address}})
     agent.start()
-    cast_all(agent.socket, b"f", [b"first-%d" % n for n in range(200)])
-    agent.await_empty()
     try:
         for turn in range(10):
+            # the function's window opens wide; idle for two seconds it would be narrow again
+            first = [b"%d/first-%d" % (turn, n) for n in range(100)]
+            cast_all(agent.socket, b"f", first)
+            rig.ledger.await_done(first)
             for worker in workers:
                 worker.holding.clear()
                 worker.hold()
@@ -47,9 +49,9 @@ def test_none_of_what_was_in_flight_is_never_executed(rig: Rig, server_kind: str
     finally:
         cable.close()
     status = agent.status()
-    assert (status["completed"], status["dead"]) == (800, 0)
+    assert (status["completed"], status["dead"]) == (1600, 0)
     # 3 of each turn ran to their end without anybody who listened
-    assert len(rig.ledger.tries()) <= 800 + 30
+    assert len(rig.ledger.tries()) <= 1600 + 30
 
 
 def test_a_cast_that_kills_each_link_is_dead_and_the_others_are_executed(rig: Rig, server_kind: str) -> None:
@@ -147,26 +149,32 @@ class Watch(threading.Thread):
 
 
 def test_what_gathered_while_all_servers_were_away_is_drained_within_the_window(rig: Rig, server_kind: str) -> None:
-    """Three servers down while callers cast as fast as they can, then back: never more than `window` at any of them."""
-    window = 100
+    """Three servers down while callers cast as fast as they can, then back: at no moment more than `window` at any.
+
+    Beside it each function may have a few casts there while it has not shown itself on the new link.
+    """
+    window, few, functions = 100, 8, [b"f", b"g", b"h"]
     rig.serve(server_kind, count=3)
-    rig.work(b"f", each=2)
+    rig.work(*functions, each=2)
     agent = rig.agent({"forwarder": {"window": window}})
-    cast_all(agent.socket, b"f", [b"first-%d" % n for n in range(500)])
+    for function in functions:
+        cast_all(agent.socket, function, [b"%b/first-%d" % (function, n) for n in range(200)])
     agent.await_empty()
     for server in rig.servers:
         server.kill()
-    payloads = [b"%d" % n for n in range(10_000)]
-    assert cast_all(agent.socket, b"f", payloads, window=1000).acknowledged == payloads
+    payloads = {function: [b"%b/%d" % (function, n) for n in range(3000)] for function in functions}
+    for function, casts in payloads.items():
+        assert cast_all(agent.socket, function, casts, window=1000).acknowledged == casts
     watch = Watch(rig.servers)
     for server in rig.servers:
         server.restart()
-    rig.ledger.await_done(payloads)
+    for casts in payloads.values():
+        rig.ledger.await_done(casts)
     agent.await_empty()
     watch.end()
     assert watch.looks > 10
-    assert window // 2 < watch.most <= window
-    assert agent.status()["completed"] == 10_500
+    assert window // 2 < watch.most <= window + few * len(functions)
+    assert agent.status()["completed"] == 9600
 
 
 def test_another_configuration_under_load_repeats_only_what_was_on_links_that_went(rig: Rig, server_kind: str) -> None:
