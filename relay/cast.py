@@ -41,8 +41,9 @@ Row: TypeAlias = tuple[int, int, int, int | None, int | None, int | None, bytes 
 #: The columns that a cast without a unique fills; the others are NULL.
 SHORT_COLUMNS = ("id", "lane", "accepted_at", "uid", "crc", "payload")
 
-#: (id, unique or None, payload): what is remembered of a cast while it waits in memory or is in flight
-Waiting: TypeAlias = tuple[int, bytes | None, bytes]
+#: (id, unique or None, payload, since us): what is remembered of a cast while it waits in memory or is in flight; its
+#: lifetime runs from `since`, the later of accepted_at and not_before
+Waiting: TypeAlias = tuple[int, bytes | None, bytes, int]
 
 
 class LaneName(NamedTuple):

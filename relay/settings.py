@@ -59,12 +59,31 @@ class Spool:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for the functions that one of the globs in `match` fits, in place of what [forwarder] says.
+
+    `name` is that of its group, without `policy_`; None where the group says nothing.
+    """
+
+    name: str
+    match: tuple[str, ...]
+    confirm: str | None
+    lifetime: float | None
+    max_attempts: int | None
+    attempt_timeout: float | None
+    function_window: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Forwarder:
     """What may be in flight, and what a failure costs.
 
+    `confirm` is `completed` (a cast is done once a worker has finished it) or `accepted` (once a job server has it);
     `window` casts and `window_bytes` bytes per upstream, `function_window` and `function_window_bytes` per function;
     after `max_attempts` failures a cast is dead; the wait between is at most `backoff_initial` seconds at first and
-    never more than `backoff_max`.  `rotation` is sticky or round_robin.
+    never more than `backoff_max`; after `lifetime` seconds a cast is dead, and after `attempt_timeout` an attempt has
+    failed (both 0: never).  `rotation` is sticky or round_robin.  `policies` stand in the order in which they are
+    looked at.
     """
 
     window: int
@@ -75,6 +94,10 @@ class Forwarder:
     backoff_initial: float
     backoff_max: float
     rotation: str
+    confirm: str
+    lifetime: float
+    attempt_timeout: float
+    policies: tuple[Policy, ...]
 
 
 @dataclass(frozen=True, slots=True)

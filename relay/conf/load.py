@@ -21,7 +21,7 @@ import difflib
 import grp
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,9 @@ from oslo_config import cfg
 from oslo_log import log
 
 import relay
+from relay.conf.names import nearest, one_line
 from relay.conf.options import GROUPS, list_opts, set_log_defaults
+from relay.conf.policies import OPTIONS, PREFIX, policies
 from relay.errors import BadConfiguration
 from relay.settings import Agent, Control, Forwarder, Intake, Settings, Spool, Upstream
 
@@ -68,10 +70,10 @@ def load(argv: Sequence[str]) -> tuple[Settings, cfg.ConfigOpts]:
         conf.register_opts(opts, group)
     try:
         _parse(conf, argv)
-        _check_names(conf)
+        named = _check_names(conf)
     except (cfg.Error, OSError, ValueError) as error:
-        raise BadConfiguration(f"configuration: {_one_line(error)}") from error
-    return _settings(conf), conf
+        raise BadConfiguration(f"configuration: {one_line(error)}") from error
+    return _settings(conf, named), conf
 
 
 def _parse(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
@@ -96,11 +98,13 @@ def _parse(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
         raise BadConfiguration(f"configuration: {' '.join(said.getvalue().split())}") from None
 
 
-def _settings(conf: cfg.ConfigOpts) -> Settings:
+def _settings(conf: cfg.ConfigOpts, named: set[str]) -> Settings:
     values = {group: {opt.dest: _read(conf, group, opt.dest) for opt in opts} for group, opts in GROUPS.items()}
     for pair in _PAIRS:
         _fit(conf, values[pair.group], pair)
     _check_sockets(values)
+    forwarder = values["forwarder"]
+    forwarder["policies"] = policies(conf, forwarder["policies"], named, forwarder["window"], _read)
     return Settings(
         intake=Intake(**values["intake"]),
         spool=Spool(**values["spool"]),
@@ -117,10 +121,10 @@ def _read(conf: cfg.ConfigOpts, group: str, name: str) -> Any:
     except (cfg.Error, ValueError) as error:
         # oslo.config wraps the reason in the repr of a location; the reason alone is what an operator needs.
         reason = error.__context__ if isinstance(error.__context__, ValueError) else error
-        raise BadConfiguration(f"[{group}] {name}: {_one_line(reason)}") from error
+        raise BadConfiguration(f"[{group}] {name}: {one_line(reason)}") from error
     if name == "socket_group":
         return _existing_group(group, value) if value else None
-    if value is None and name not in ("tcp_listen", "metrics_listen"):
+    if value is None and name not in ("tcp_listen", "metrics_listen") and not group.startswith(PREFIX):
         raise BadConfiguration(f"[{group}] {name}: a value is missing")
     return value
 
@@ -158,12 +162,16 @@ def _check_sockets(values: Values) -> None:
         raise BadConfiguration(f"[control] socket: {values['control']['socket']} is the socket of [intake] already")
 
 
-def _check_names(conf: cfg.ConfigOpts) -> None:
+def _check_names(conf: cfg.ConfigOpts) -> set[str]:
+    """All groups and options are ours, or others' business; the groups of policies there are."""
+    found: set[str] = set()
     for path in _files(conf):
         sections: dict[str, dict[str, list[str]]] = {}
         cfg.ConfigParser(str(path), sections).parse()
         for section, names in sections.items():
             _check_section(section, names, path)
+        found |= {section.lower() for section in sections if section.lower().startswith(PREFIX)}
+    return found
 
 
 def _files(conf: cfg.ConfigOpts) -> Iterator[Path]:
@@ -175,19 +183,15 @@ def _files(conf: cfg.ConfigOpts) -> Iterator[Path]:
 def _check_section(section: str, names: dict[str, list[str]], path: Path) -> None:
     group = section if section == "DEFAULT" else section.lower()
     if group in GROUPS:
-        ours = [opt.dest for opt in GROUPS[group]]
-        for name in names:
-            if name not in ours:
-                raise BadConfiguration(f"[{group}] {name} is not an option of relay{_nearest(name, ours)}; in {path}")
+        _check_options(group, names, [opt.dest for opt in GROUPS[group]], path)
+    elif group.startswith(PREFIX):
+        _check_options(section, names, OPTIONS, path)
     elif difflib.get_close_matches(group, GROUPS, 1, 0.75):
         # Other groups belong to others (a directory of configuration may be shared), unless they look like ours.
-        raise BadConfiguration(f"[{section}] is not a group of relay{_nearest(group, list(GROUPS))}; in {path}")
+        raise BadConfiguration(f"[{section}] is not a group of relay{nearest(group, list(GROUPS))}; in {path}")
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f" (did you mean {near[0]}?)" if near else f" (there are {', '.join(known)})"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _check_options(group: str, names: Iterable[str], ours: list[str], path: Path) -> None:
+    for name in names:
+        if name not in ours:
+            raise BadConfiguration(f"[{group}] {name} is not an option of relay{nearest(name, ours)}; in {path}")

@@ -14,7 +14,18 @@ When it fails: it cannot; oslo.config raises at import if two options share a na
 from oslo_config import cfg
 from oslo_log import log
 
-from relay.conf.values import MAX_SOCKET_PATH, AbsolutePath, Address, Duration, Loopback, Mode, Servers, Size
+from relay.conf.values import (
+    MAX_SOCKET_PATH,
+    AbsolutePath,
+    Address,
+    Duration,
+    Globs,
+    Loopback,
+    Mode,
+    Names,
+    Servers,
+    Size,
+)
 
 DEFAULT_LOG_LEVELS = [
     "gear=WARN",
@@ -143,6 +154,46 @@ FORWARDER = [
         default="sticky",
         help="How the upstreams are used.",
     ),
+    cfg.StrOpt(
+        "confirm",
+        choices=["completed", "accepted"],
+        default="completed",
+        help="When a cast is done: once a worker has finished it, or once a job server has accepted it as a background "
+        "job. With accepted it is the job server's from then on: relay hears neither of a worker's failure nor of a "
+        "job that the server loses.",
+    ),
+    cfg.Opt(
+        "lifetime",
+        type=Duration(),
+        default="0",
+        help="A cast that is not done after so long is dead, with the reason expired; its time runs from when it was "
+        "accepted, or from the moment its caller named, and not while it is held. 0: never.",
+    ),
+    cfg.Opt(
+        "attempt_timeout",
+        type=Duration(),
+        default="0",
+        help="An attempt without a verdict after so long has failed, and counts as a failure; the worker may still "
+        "finish it. 0: never.",
+    ),
+    cfg.Opt(
+        "policies",
+        type=Names(),
+        default="",
+        help="Names of groups [policy_NAME], in order. Each has match, comma-separated functions or patterns of them, "
+        "and any of the options of this group that are to be others for these functions: confirm, lifetime, "
+        "max_attempts, attempt_timeout, function_window. The first policy that matches holds.",
+    ),
+]
+
+#: what a group [policy_NAME] may have
+POLICY = [
+    cfg.Opt("match", type=Globs(), help="Functions, or patterns of them, comma-separated."),
+    cfg.StrOpt("confirm", choices=["completed", "accepted"], help="In place of [forwarder] confirm."),
+    cfg.Opt("lifetime", type=Duration(), help="In place of [forwarder] lifetime."),
+    cfg.Opt("attempt_timeout", type=Duration(), help="In place of [forwarder] attempt_timeout."),
+    cfg.IntOpt("max_attempts", min=1, max=1_000_000, help="In place of [forwarder] max_attempts."),
+    cfg.IntOpt("function_window", min=1, max=1_000_000, help="In place of [forwarder] function_window."),
 ]
 
 UPSTREAM = [

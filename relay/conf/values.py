@@ -148,6 +148,35 @@ class Servers(_Kind):
         return Server(match["host"], port)
 
 
+class Names(_Kind):
+    """Names that groups are made of, comma-separated, in lower case; empty for none."""
+
+    def __init__(self) -> None:
+        super().__init__("list of names")
+
+    def __call__(self, value: str) -> tuple[str, ...]:
+        names = tuple(part for part in map(str.strip, value.split(",")) if part)
+        for name in names:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+                raise ValueError(f"{name!r} is not a name: lower-case letters, digits, _ and -")
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is named twice")
+        return names
+
+
+class Globs(_Kind):
+    """Patterns of functions, comma-separated: * for anything, ? for one character, [ab] for one of these."""
+
+    def __init__(self) -> None:
+        super().__init__("list of globs")
+
+    def __call__(self, value: str) -> tuple[str, ...]:
+        globs = tuple(part for part in map(str.strip, value.split(",")) if part)
+        if not globs:
+            raise ValueError("at least one function is needed, or a pattern such as notifications.*")
+        return globs
+
+
 class Address(_Kind):
     """Where to listen: host:port or [v6]:port; empty for nowhere."""
 

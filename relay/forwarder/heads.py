@@ -17,9 +17,12 @@ from collections.abc import Callable, Collection
 from functools import partial
 from itertools import accumulate
 
+from relay.ageing import Limit
 from relay.cast import LaneName, Waiting
 from relay.clock import Clock
 from relay.forwarder.lanes import OVERHEAD, Flight, Lane, Track
+from relay.forwarder.policies import Policies
+from relay.settings import Forwarder as Limits
 from relay.spool.changes import Took
 from relay.spool.spool import Spool
 
@@ -28,6 +31,8 @@ BUFFER_BYTES = 16 * 1024 * 1024
 #: bytes of payload that one take reads, and takes that are out at a time
 TAKE_BYTES = 1024 * 1024
 TAKES = 16
+#: casts of a lane that are looked at on disk at a time, for those that have expired
+SLICE = 500
 #: seconds until a take that the disk failed is tried again
 AGAIN_S = 1.0
 
@@ -39,22 +44,27 @@ class Heads:
         self,
         spool: Spool,
         clock: Clock,
-        farthest_s: float,
+        limits: Limits,
         joined: Callable[[Lane], None],
         enter: Callable[[Lane, float], None],
         wake: Callable[[], None],
     ) -> None:
-        """`farthest_s` is the longest backoff: a cast due later than that was stored before the clock went back."""
+        """What is due later than the longest backoff of `limits` was stored before the clock went back."""
         self._spool = spool
         self._clock = clock
         self._joined = joined
         self._enter_lane = enter
-        self._farthest_s = farthest_s
+        self._farthest_s = limits.backoff_max
+        self.policies = Policies(limits)
         self._wake = wake
         self.lanes: dict[bytes, Lane] = {}
         self._tracks: dict[int, Track] = {}
         #: bytes of casts that wait in memory
         self.buffered = 0
+        #: casts that are being retired by a late answer: whatever a take brings, they are not to be sent
+        self.gone: set[int] = set()
+        #: what is too old of a lane, None where nothing is
+        self.limit: Callable[[Lane], Limit | None] = lambda _: None
         self._wanting: deque[Track] = deque()
         self._takes = 0
         #: (monotonic, serial, track): when a track's next deferred cast is due
@@ -78,9 +88,12 @@ class Heads:
                 track.due_more = True
                 self.want(track)
 
-    def configure(self, farthest_s: float) -> None:
+    def configure(self, limits: Limits) -> None:
         """The longest backoff is another one."""
-        self._farthest_s = farthest_s
+        self._farthest_s = limits.backoff_max
+        self.policies = Policies(limits)
+        for lane in self.lanes.values():
+            lane.rule = self.policies.rule(lane.function)
 
     def tick(self, now: float) -> None:
         """Look at the tracks with casts that have become due."""
@@ -145,7 +158,7 @@ class Heads:
         if track is None:
             lane = self.lanes.get(name.function)
             if lane is None:
-                lane = self.lanes[name.function] = Lane(name.function)
+                lane = self.lanes[name.function] = Lane(name.function, self.policies.rule(name.function))
                 self._joined(lane)
             track = self._tracks[name.number] = lane.track(name)
         return track
@@ -197,13 +210,17 @@ class Heads:
             if track.more and not track.taking:
                 track.taking = True
                 self._takes += 1
-                self._spool.take(number, track.cursor, room, TAKE_BYTES, partial(self._took, track))
+                self._spool.take(
+                    number, track.cursor, room, TAKE_BYTES, partial(self._took, track), self.limit(track.lane)
+                )
             if track.due_more and not track.taking_due:
                 track.taking_due = True
                 self._takes += 1
                 now = self._clock.wall()
                 far = now + round(self._farthest_s * 1e6)
-                self._spool.take_due(number, now, far, room, TAKE_BYTES, partial(self._took_due, track))
+                self._spool.take_due(
+                    number, now, far, room, TAKE_BYTES, partial(self._took_due, track), self.limit(track.lane)
+                )
 
     def _took(self, track: Track, took: Took) -> None:
         """The spool read new casts of a track."""
@@ -214,6 +231,7 @@ class Heads:
         else:
             track.cursor = max(track.cursor, took.last_id)
             track.more = not took.exhausted
+            took = self._without_gone(took)
             track.fresh.extend([taken.cast for taken in took.casts])
         self._enter(track, took)
 
@@ -226,10 +244,35 @@ class Heads:
         else:
             track.due_more = not took.exhausted
             track.scheduled = took.scheduled
+            took = self._without_gone(took)
             track.due.extend(took.casts)
             if took.next_due is not None:
                 self.due_in(track, max(0.0, (took.next_due - self._clock.wall()) / 1e6))
         self._enter(track, took)
+
+    def expire(self, track: Track, limit: Limit) -> None:
+        """Have what is too old on disk buried, a slice at a time; what is in memory or in flight is left alone."""
+        ready = track.more and not track.taking
+        counts = self._spool.counts.get(track.name)
+        if track.sweeping or not (ready or (counts is not None and counts.deferred)):
+            return
+        track.sweeping = True
+        # behind the cursor nothing is in memory while there is more on disk
+        after_id = track.cursor if ready else None
+        self._spool.expire(track.name.number, after_id, track.swept_due, SLICE, partial(self._swept, track), limit)
+
+    def _swept(self, track: Track, took: Took) -> None:
+        track.sweeping = False
+        if took.failed:
+            return
+        track.swept_due = took.next_due or 0
+        if not track.taking:
+            track.cursor = max(track.cursor, took.last_id)
+
+    def _without_gone(self, took: Took) -> Took:
+        if not self.gone:
+            return took
+        return took._replace(casts=[taken for taken in took.casts if taken.cast[0] not in self.gone])
 
     def _enter(self, track: Track, took: Took) -> None:
         self.buffered += sum([OVERHEAD + len(taken.cast[2]) for taken in took.casts])

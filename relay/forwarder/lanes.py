@@ -11,11 +11,12 @@ Tracks are the lane's priorities, each with a number in the spool; the higher pr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from relay.cast import LaneName, Taken, Waiting
 from relay.forwarder.window import START, FunctionWindow
+from relay.settings import Forwarder as Limits
 
 if TYPE_CHECKING:
     from relay.forwarder.schedule import Schedule
@@ -41,6 +42,7 @@ class Flight:
         "doubts",
         "failures",
         "key",
+        "kind",
         "kills",
         "losses",
         "over",
@@ -61,6 +63,8 @@ class Flight:
         #: the idempotency key that it was imported with, if it was
         self.key = key
         self.doubts = 0
+        #: the packet that it was last submitted by
+        self.kind = 0
         #: links in a row that were lost soon after it was sent, and of these such that it had for itself (see `trials`)
         self.losses = 0
         self.kills = 0
@@ -72,6 +76,10 @@ class Flight:
         self.counted = False
         self.began_at = 0.0
         self.began_us = 0
+
+    def forget_payload(self) -> None:
+        """It is not to be sent again, only known by its id."""
+        self.cast = (self.cast[0], None, b"", self.cast[3])
 
     def __repr__(self) -> str:
         return f"<Flight of cast {self.cast[0]}, attempt {self.attempts + self.doubts + 1}>"
@@ -93,6 +101,8 @@ class Track:
         "new_turn",
         "scheduled",
         "suspects",
+        "sweeping",
+        "swept_due",
         "taking",
         "taking_due",
         "wanted",
@@ -118,6 +128,9 @@ class Track:
         self.due_at = float("inf")
         #: True while the next cast to become due is one for which its caller named the moment
         self.scheduled = False
+        #: True while the disk is looked at for what has expired, and how far the deferred ones were (us)
+        self.sweeping = False
+        self.swept_due = 0
         #: True while it stands in line for a take
         self.wanted = False
         self.new_turn = True
@@ -148,6 +161,19 @@ class Track:
         self.fresh.clear()
         self.more = True
         return freed
+
+    def expire(self, reached: Callable[[int, int], bool]) -> list[Flight]:
+        """Give out what is too old of what waits here, told by its id and `since`."""
+        # what is out elsewhere may be done there
+        out = [flight for flight in self.again if not flight.shared and reached(flight.cast[0], flight.cast[3])]
+        for flight in out:
+            self.again.remove(flight)
+        while self.fresh and reached(self.fresh[0][0], self.fresh[0][3]):
+            out.append(Flight(self.fresh.popleft(), self, 0, 0, False))
+        for taken in [taken for taken in self.due if reached(taken.cast[0], taken.cast[3])]:
+            self.due.remove(taken)
+            out.append(Flight(*self._revived(taken)))
+        return out
 
     def drop(self, ids: Collection[int]) -> int:
         """Forget these casts, where they wait here; the bytes that gives back."""
@@ -211,8 +237,11 @@ class Share:
 
     @property
     def parked(self) -> bool:
-        """True while the upstream says that nobody works on this function: nothing is sent there."""
-        return self.workers == 0
+        """True while the upstream says that nobody works on this function: nothing is sent there.
+
+        Unless it is asked for no more than to accept.
+        """
+        return self.workers == 0 and self.lane.rule.confirm == "completed"
 
     @property
     def stranded(self) -> bool:
@@ -231,13 +260,16 @@ class Lane:
         "log_at",
         "parked",
         "routes",
+        "rule",
         "shares",
         "tracks",
         "unlogged",
     )
 
-    def __init__(self, function: bytes) -> None:
+    def __init__(self, function: bytes, rule: Limits) -> None:
         self.function = function
+        #: what is configured for this function
+        self.rule = rule
         self.tracks: list[Track] = []
         #: one for each upstream that it has had to do with, and those of them to which its casts go now
         self.shares: list[Share] = []

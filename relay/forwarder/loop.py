@@ -24,6 +24,7 @@ from random import Random
 
 from relay.clock import Clock
 from relay.facts import Facts, LaneFacts
+from relay.forwarder.expiring import Expiring
 from relay.forwarder.heads import Heads
 from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.outlet import Outlet
@@ -61,12 +62,13 @@ class Forwarder:
         self._clock = clock
         self._rng = rng
         self._tally = Tally()
-        self._heads = Heads(spool, clock, limits.backoff_max, self._joined, self._entered, self._pump)
+        self._heads = Heads(spool, clock, limits, self._joined, self._entered, self._pump)
         self._routing = Routing(self._heads)
         self._sender = Sender(spool.identity, self._heads, self._tally, clock)
         self._sends = Sends()
         self._settling = Settling(limits, spool, self._heads, self._routing, self._sends, self._tally, clock, rng)
         self._trials = Trials(lambda: self._upstream, self._sender, self._settling, self._tally, clock, self._go_on)
+        self._expiring = Expiring(spool, self._heads, self._tally, clock)
         self._rotation = Rotation(self._routing, rng)
         self._line_up()
         self._dealer = 0
@@ -99,7 +101,7 @@ class Forwarder:
     def configure(self, limits: Limits, upstream: Upstream) -> None:
         """Put other settings in force; the links to servers that are still listed stay."""
         self._limits, self._upstream = limits, upstream
-        self._heads.configure(limits.backoff_max)
+        self._heads.configure(limits)
         self._settling.configure(limits)
         for outlet in self._rotation.outlets.values():
             outlet.configure(limits, upstream)
@@ -167,6 +169,7 @@ class Forwarder:
         """A batch was written: verdicts are stored, and fresh casts may go at once."""
         changes = committed.changes
         self._tally.stored(changes)
+        self._heads.gone.difference_update(changes.retired_late)
         now, wall = self._clock.monotonic(), self._clock.wall()
         for number, ids in changes.left.items():
             self._heads.drop(number, set(ids))
@@ -200,8 +203,9 @@ class Forwarder:
         if self._tally.unstored < VERDICTS_LIMIT and self._spool.failing is None:
             now = self._clock.monotonic()
             outlets = [outlet for outlet in self._rotation.outlets.values() if outlet.sends]
-            for outlet, flights in self._schedule_all(outlets, now):
-                if outlet.link is not None:
+            for outlet, picked in self._schedule_all(outlets, now):
+                flights = self._expiring.sift(outlet.schedule, picked) if self._heads.policies.ages else picked
+                if outlet.link is not None and flights:
                     self._sender.send(outlet.link, flights, now)
         self._heads.read()
 
@@ -279,6 +283,13 @@ class Forwarder:
                 flight.track.again.appendleft(flight)
                 self._routing.enter(flight.track.lane, now)
 
+    def _give_up_overdue(self, outlet: Outlet, now: float) -> None:
+        """Attempts that have taken too long are failures; the job stays at the server, and may be done late."""
+        if outlet.link is not None and outlet.overdue.due(now):
+            found = outlet.overdue.find(outlet.link.outstanding(), now)
+            if found:
+                self._settling.give_up(outlet, outlet.link.let_go(found), now)
+
     def _rescue(self) -> None:
         """Casts that wait where no worker is are sent also where one is."""
         lanes, self._routing.stranded = self._routing.stranded, set()
@@ -299,6 +310,11 @@ class Forwarder:
         now = self._clock.monotonic()
         for outlet in self._rotation.outlets.values():
             outlet.tick(now)
+            if self._heads.policies.time_attempts:
+                self._give_up_overdue(outlet, now)
+        if self._expiring.tick(now):
+            # what waits for a moment of the wall clock may have to go now
+            self._heads.expedite()
         self._heads.tick(now)
         self._rotation.tick(now)
         self._trials.tick(now, [outlet for outlet in self._rotation.outlets.values() if outlet.sends and outlet.fit])

@@ -15,6 +15,7 @@ from typing import Protocol
 from relay.clock import Clock, spell
 from relay.facts import UpstreamFacts
 from relay.forwarder.lanes import Flight, Lane
+from relay.forwarder.overdue import Overdue
 from relay.forwarder.schedule import Schedule
 from relay.forwarder.survey import Survey
 from relay.forwarder.tally import Tally
@@ -84,6 +85,7 @@ class Outlet:
         self.condition.since = clock.monotonic()
         self.schedule = Schedule(limits)
         self.survey = Survey(server, clock, rng, lambda: owner.concerned(self), self._learned)
+        self.overdue = Overdue()
         self.link: Link[Flight] | None = None
         #: True while it refuses new connections, although its link lives
         self.grace = False

@@ -24,7 +24,7 @@ class Routing:
     def __init__(self, heads: Heads) -> None:
         self._heads = heads
         #: all upstreams, in the order of preference, and those in use
-        self._outlets: Sequence[Outlet] = ()
+        self.outlets: Sequence[Outlet] = ()
         self._used: Sequence[Outlet] = ()
         #: upstreams that have workers for lanes which no other has, and no link
         self.wanted: set[Outlet] = set()
@@ -33,7 +33,7 @@ class Routing:
 
     def use(self, outlets: Sequence[Outlet], used: Sequence[Outlet], now: float) -> None:
         """These are the upstreams, and those in use: every lane is routed anew."""
-        self._outlets, self._used = outlets, used
+        self.outlets, self._used = outlets, used
         self.wanted.intersection_update(outlets)
         for lane in self._heads.lanes.values():
             self.route(lane, now)
@@ -72,7 +72,7 @@ class Routing:
         good = [share for share in shares if not share.parked]
         if good or not shares:
             return good
-        for outlet in self._outlets:
+        for outlet in self.outlets:
             share = outlet.schedule.shares.get(lane) if outlet.sends else None
             if share is not None and (share.workers or share.window.moving):
                 return [share]

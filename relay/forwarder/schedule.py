@@ -45,7 +45,7 @@ class Schedule:
         if share.queued or not share.routed or share.parked or share.lane.fences or now < share.not_before:
             return
         share.window.lapse(now)
-        if share.lane.waiting and share.window.room(self.limits):
+        if share.lane.waiting and share.window.room(share.lane.rule):
             share.queued = True
             self._ring_of(share).append(share)
 
@@ -62,8 +62,10 @@ class Schedule:
                 if share.window.lapse(now):
                     self._others.append(ring.popleft())
                     continue
-                room = min(self.window.room(share.window, self.limits), share.window.room(self.limits), QUANTUM)
-                if room <= 0 and (share.window.room(self.limits) and not (share.window.casts and ring is self._others)):
+                room = min(self.window.room(share.window, self.limits), share.window.room(share.lane.rule), QUANTUM)
+                if room <= 0 and (
+                    share.window.room(share.lane.rule) and not (share.window.casts and ring is self._others)
+                ):
                     break  # the upstream's window is full for every lane of this ring
                 ring.popleft()
                 share.queued = False
@@ -81,7 +83,7 @@ class Schedule:
         flights = share.lane.pull(room)
         if not flights:
             return flights
-        left = share.window.most_bytes(self.limits) - share.window.bytes
+        left = share.window.most_bytes(share.lane.rule) - share.window.bytes
         size, limit = 0, min(left, self.window.bytes_left(share.window, self.limits))
         for number, flight in enumerate(flights):
             if number and size >= limit:
@@ -101,12 +103,18 @@ class Schedule:
         self.window.add(share.window.moving, 1, size)
         self._flying.add(share)
 
+    def withdrawn(self, share: Share, size: int) -> None:
+        """One of a lane's casts was picked, and is not to be sent."""
+        share.window.casts -= 1
+        share.window.bytes -= size
+        self.window.add(share.window.moving, -1, -size)
+
     def completed(self, share: Share, casts: int, size: int, now: float) -> None:
         """So many of a lane's casts are done."""
         window = share.window
         was_moving = window.moving
         self.window.add(was_moving, -casts, -size)
-        window.completed(casts, size, now, self.limits)
+        window.completed(casts, size, now, share.lane.rule)
         self.window.open_to += casts
         share.troubles = 0
         self._moved(share, was_moving)

@@ -3,16 +3,21 @@
 The part of it before the last dot is the cast's idempotency key, the same at every send: what an imported cast
 brought, else the caller's message id, else the id of the spool and the cast.  Behind the dot stand a mark of this start
 and the number of the send: job servers lose a job that is submitted twice under one unique.
+
+Foreground jobs, or background ones where the function's casts are done once they are accepted.  On a link whose server
+has refused a kind of jobs for its priority such casts are submitted as normal ones.
 """
 
 from __future__ import annotations
 
 import secrets
 
+from relay.cast import Priority
 from relay.clock import Clock
 from relay.forwarder.heads import Heads
 from relay.forwarder.lanes import Flight
 from relay.forwarder.tally import Tally
+from relay.protocol.upstream import SUBMIT, SUBMIT_BACKGROUND
 from relay.spool.opening import Identity
 from relay.spool.preparing import is_message_id
 from relay.upstream.link import Link
@@ -34,9 +39,17 @@ class Sender:
         """Submit these casts, in order, as one write."""
         wall, mark, number = self._clock.wall(), self._start_mark, self._sends
         identity, heads, tally, jobs = self._identity, self._heads, self._tally, []
+        track, kind = None, 0
         for flight in flights:
             number += 1
-            (id_, unique, payload), name = flight.cast, flight.track.name
+            if flight.track is not track:
+                track = flight.track
+                kinds = SUBMIT if track.lane.rule.confirm == "completed" else SUBMIT_BACKGROUND
+                kind = kinds[track.name.priority]
+                if kind in link.refused:
+                    kind = kinds[Priority.NORMAL]
+            flight.kind = kind
+            (id_, unique, payload, _), name = flight.cast, flight.track.name
             flight.began_at, flight.began_us = now, wall
             if flight.key is not None:
                 wire = b"%b.%b-%d" % (flight.key, mark, number)
@@ -44,7 +57,7 @@ class Sender:
                 wire = b"%b.%b-%d" % (unique, mark, number)
             else:
                 wire = b"%b-%d.%b-%d" % (identity.spool_id(id_), id_, mark, number)
-            jobs.append((flight, name.function, wire, payload, name.priority))
+            jobs.append((flight, name.function, wire, payload, kind))
             tally.sent(flight)
             heads.sent(flight)
         self._sends = number

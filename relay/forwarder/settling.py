@@ -4,6 +4,10 @@ Done is retired.  A failure of the work is counted and waits for its backoff on 
 (never while draining).  Trouble of the server counts nothing: the cast is ready again, and the function is left alone
 at that server for a while.  Refused for good is dead.
 
+An attempt that takes longer than `attempt_timeout` is given up as a failure of the work.  A worker that completes one
+all the same, or one that had failed, retires the cast whatever has become of it since: by the spool's own look at its
+state, unless it is in flight again, which is then done.
+
 Never speaks to an upstream, never waits.  What is handed to the spool counts as in flight until its COMMIT.
 """
 
@@ -21,11 +25,13 @@ from relay.forwarder.routing import Routing
 from relay.forwarder.sends import Sends
 from relay.forwarder.tally import Tally
 from relay.forwarder.verdicts import Rule, describe, set_back
-from relay.protocol.upstream import News
+from relay.protocol.packets import Kind
+from relay.protocol.upstream import PRIORITIZED, News
 from relay.settings import Forwarder as Limits
 from relay.spool.changes import Done, Setback
 from relay.spool.spool import Spool
 from relay.upstream.backoff import Backoff
+from relay.upstream.link import Link
 from relay.upstream.replies import verdict
 from relay.verdict import Outcome, Verdict
 
@@ -57,11 +63,12 @@ class Settling:
         self._tally = tally
         self._clock = clock
         self._rng = rng
+        #: completed sends of casts that had their verdict by another one: it may not have been done
+        self._late: list[Flight] = []
         self.configure(limits)
 
     def configure(self, limits: Limits) -> None:
         """Put other limits in force."""
-        self._limits = limits
         self._backoff = Backoff(limits.backoff_initial, limits.backoff_max)
 
     def settle(self, outlet: Outlet, news: News[Flight], now: float) -> None:
@@ -72,16 +79,56 @@ class Settling:
             setback = self._setback(outlet, flight, verdict(kind, text), now)
             if setback is not None:
                 setbacks.append(setback)
+        self._store(done, setbacks)
+        late, self._late = [*news.late, *self._late], []
+        if late:
+            self._settle_late(late, now)
+
+    def _store(self, done: list[Done], setbacks: list[Setback]) -> None:
         if done or setbacks:
             self._tally.unstored += len(done) + len(setbacks)
             self._spool.store(done, setbacks)
+
+    def give_up(self, outlet: Outlet, flights: Sequence[Flight], now: float) -> None:
+        """These attempts have taken too long."""
+        setbacks = []
+        for flight in flights:
+            text = f"no verdict within {flight.track.lane.rule.attempt_timeout:g} s"
+            what = Verdict(Outcome.DEFERRED, "attempt_timeout", text, counts=True)
+            setback = self._setback(outlet, flight, what, now)
+            if setback is not None:
+                setbacks.append(setback)
+        self._store([], setbacks)
+
+    def _settle_late(self, flights: Sequence[Flight], now: float) -> None:
+        """These casts were done by an attempt that had ended otherwise, or was given up."""
+        again = {flight.cast[0] for flight in flights}
+        flying: set[int] = set()
+        for outlet in self._routing.outlets:
+            if outlet.link is not None:
+                sent = [one for one in outlet.link.outstanding() if one.cast[0] in again and not one.over]
+                if sent:
+                    flying |= {flight.cast[0] for flight in sent}
+                    self._store(self._complete(outlet, outlet.link.let_go(sent), now), [])
+        late = []
+        for flight in flights:
+            id_ = flight.cast[0]
+            # one that is in flight again was completed just now, or its own answer is on its way
+            if id_ not in flying and id_ not in self._heads.gone:
+                self._heads.gone.add(id_)
+                self._heads.drop(flight.track.name.number, {id_})
+                late.append(id_)
+        if late:
+            self._spool.retire_late(late)
 
     def _complete(self, outlet: Outlet, flights: Sequence[Flight], now: float) -> list[Done]:
         done: list[Done] = []
         sums: dict[Lane, list[int]] = {}
         for flight in flights:
             track = flight.track
-            if not (flight.over or flight.shared) or self._sends.settle(flight):
+            if flight.over:
+                self._late.append(flight)
+            elif not flight.shared or self._sends.settle(flight):
                 done.append((flight.cast[0], track.name.number, flight.size, flight.deferred, flight.doubts))
             found = sums.get(track.lane)
             if found is None:
@@ -114,17 +161,23 @@ class Settling:
         if flight.over:
             self._after(share, now)
             return None
+        if what.reason == "server_error" and flight.kind in PRIORITIZED and outlet.link is not None:
+            self._refused_kind(outlet, outlet.link, flight)
+            self._after(share, now)
+            return None
         if what.outcome is Outcome.DEFERRED and not what.counts:
             self._leave_alone(outlet, share, flight, now)
             self._log_failure(outlet, flight, what, f"{lane.function.decode()} waits", now)
             return None
         self._sends.settle(flight)
         wall = self._clock.wall()
-        rule = Rule(self._limits.max_attempts, self._backoff, self._spool.draining)
+        rule = Rule(lane.rule.max_attempts, self._backoff, self._spool.draining)
         setback = set_back(flight, what, rule, str(outlet.server), wall, now - flight.began_at, self._rng)
         due_at = setback.due_at
         next_step = "dead" if due_at is None else f"again in {spell((due_at - wall) / 1e6)}"
         self._log_failure(outlet, flight, what, next_step, now)
+        # its handle is remembered for a while, and with it this flight
+        flight.forget_payload()
         self._after(share, now)
         return setback
 
@@ -132,13 +185,24 @@ class Settling:
         """A cast by which links are lost is dead."""
         what = Verdict(Outcome.REFUSED, "kills_link", f"each link that it was sent on alone was lost: {reason}")
         wall = self._clock.wall()
-        rule = Rule(self._limits.max_attempts, self._backoff, self._spool.draining)
+        rule = Rule(flight.track.lane.rule.max_attempts, self._backoff, self._spool.draining)
         setback = set_back(flight, what, rule, str(outlet.server), wall, now - flight.began_at, self._rng)
         self._log_failure(outlet, flight, what, "dead", now)
         self._tally.failed[what.reason] += 1
         self._tally.sent(flight)
         self._tally.unstored += 1
         self._spool.store([], [setback])
+
+    def _refused_kind(self, outlet: Outlet, link: Link[Flight], flight: Flight) -> None:
+        """The server may not know this priority: the cast is ready again, and goes there as a normal one at once."""
+        if flight.kind not in link.refused:
+            link.refused.add(flight.kind)
+            log.info(
+                "upstream %s refuses %s: such casts go there as normal ones", outlet.server, Kind(flight.kind).name
+            )
+        flight.attempts += 1
+        self._heads.put_back(flight)
+        self._tally.landed(flight)
 
     def _leave_alone(self, outlet: Outlet, share: Share, flight: Flight, now: float) -> None:
         """The server has trouble with this function: the cast is ready again, the function waits a little there."""

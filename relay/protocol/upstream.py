@@ -15,7 +15,11 @@ Answers name the handle that they are about: one that is not what was asked show
 What is submitted is named by a *token* of the shell's choice, which comes back in the `News`.  Handles belong to this
 connection only; a new connection is a new Conversation.
 
-Only foreground jobs are submitted.  The server is taken as hostile: what does not fit raises ProtocolError, and the
+A foreground job ends with what its worker said of it; a background job is done with its JOB_CREATED, behind the same
+barrier.  A foreground job that the shell has given up, or that has failed, may be completed all the same: the last
+LATE handles of such jobs are remembered, and a WORK_COMPLETE of theirs is news, too.
+
+The server is taken as hostile: what does not fit raises ProtocolError, and the
 shell drops the link; nothing is reported done by it.  News about handles that are not in flight is ignored, because
 some servers tell an end twice.  Bounded by the shell's window; of a reply's body at most KEEP bytes are kept. No I/O,
 no clock.
@@ -24,7 +28,7 @@ no clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -39,7 +43,10 @@ KEEP = 8192
 #: longest handle that is asked about: gearmand answers nothing to a longer one
 HANDLE_LIMIT = 63
 
-#: (token, function, wire unique, payload, priority)
+#: handles that are remembered of jobs which ended without a WORK_COMPLETE, or were given up
+LATE = 4096
+
+#: (token, function, wire unique, payload, packet kind: one of SUBMIT or SUBMIT_BACKGROUND)
 Job: TypeAlias = tuple[Token, bytes, bytes, bytes, int]
 
 SUBMIT: dict[int, int] = {
@@ -47,6 +54,14 @@ SUBMIT: dict[int, int] = {
     Priority.NORMAL: Kind.SUBMIT_JOB,
     Priority.LOW: Kind.SUBMIT_JOB_LOW,
 }
+SUBMIT_BACKGROUND: dict[int, int] = {
+    Priority.HIGH: Kind.SUBMIT_JOB_HIGH_BG,
+    Priority.NORMAL: Kind.SUBMIT_JOB_BG,
+    Priority.LOW: Kind.SUBMIT_JOB_LOW_BG,
+}
+_BACKGROUND = frozenset(SUBMIT_BACKGROUND.values())
+#: the packets that name another priority than the normal one: not every server knows them all
+PRIORITIZED = frozenset((*SUBMIT.values(), *_BACKGROUND)) - {Kind.SUBMIT_JOB, Kind.SUBMIT_JOB_BG}
 
 #: any handle will do for a barrier; no server ever gave this one
 _BARRIER = b"H:relay-barrier:0"
@@ -61,13 +76,14 @@ _IGNORED = frozenset((Kind.WORK_DATA, Kind.WORK_STATUS, Kind.WORK_WARNING, Kind.
 class News(Generic[Token]):
     """What a read told: the jobs done, and those that ended otherwise with the packet's kind and text.
 
-    An ERROR's text is `code NUL sentence`.  `vanished` are jobs that the server knows nothing of.  `opened` is True in
-    the one that opened the link.
+    An ERROR's text is `code NUL sentence`.  `vanished` are jobs that the server knows nothing of, `late` those
+    completed after they had ended otherwise or been given up.  `opened` is True in the one that opened the link.
     """
 
     done: list[Token] = field(default_factory=list)
     troubles: list[tuple[Token, int, bytes]] = field(default_factory=list)
     vanished: list[Token] = field(default_factory=list)
+    late: list[Token] = field(default_factory=list)
     opened: bool = False
 
 
@@ -77,6 +93,15 @@ class _Audit(NamedTuple):
     handle: bytes
 
 
+class _Background(Generic[Token]):
+    """A background job that has no answer yet."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: Token) -> None:
+        self.token = token
+
+
 class Conversation(Generic[Token]):
     """One connection's state; see the module's theory."""
 
@@ -84,7 +109,7 @@ class Conversation(Generic[Token]):
         self._framer = Framer(frozenset((RES, REQ)), KEEP, KEEP)
         self._open = False
         #: what the server owes an answer to, oldest first; None is a barrier
-        self._owed: deque[Token | _Audit | None] = deque()
+        self._owed: deque[Token | _Background[Token] | _Audit | None] = deque()
         #: barriers and audits among them
         self._questions = 0
         #: True once its answers were seen to name what they are about, and once they were seen to know a job
@@ -95,6 +120,10 @@ class Conversation(Generic[Token]):
         #: jobs by handle: those behind a clean barrier, and those that wait for theirs
         self._proven: dict[bytes, Token] = {}
         self._unproven: dict[bytes, Token] = {}
+        #: background jobs that were accepted, and wait for their barrier
+        self._accepted: list[Token] = []
+        #: jobs that ended otherwise than done, or were given up, oldest first
+        self._late: dict[bytes, Token] = {}
         #: ends that came before the barrier, by handle
         self._early: dict[bytes, tuple[int, bytes]] = {}
         #: jobs of a read that broke the protocol: what it told of them is not believed
@@ -117,8 +146,25 @@ class Conversation(Generic[Token]):
 
     def outstanding(self) -> list[Token]:
         """Every submission without a verdict: in doubt, once the connection is gone."""
-        owed = [token for token in self._owed if token is not None and not isinstance(token, _Audit)]
-        return [*self._proven.values(), *self._unproven.values(), *owed, *self._disbelieved]
+        owed = [_bare(token) for token in self._owed if token is not None and not isinstance(token, _Audit)]
+        return [*self._proven.values(), *self._unproven.values(), *self._accepted, *owed, *self._disbelieved]
+
+    def let_go(self, tokens: Collection[Token]) -> list[Token]:
+        """Give up jobs, as far as the server has begun to answer for them; those that were.
+
+        They are outstanding no longer, and nothing is told of them but a late completion.
+        """
+        wanted = set(map(id, tokens))
+        found = [(handle, token) for handle, token in self._proven.items() if id(token) in wanted]
+        for handle, token in found:
+            del self._proven[handle]
+            self._remember(handle, token)
+        return [token for _, token in found]
+
+    def _remember(self, handle: bytes, token: Token) -> None:
+        if len(self._late) >= LATE:
+            del self._late[next(iter(self._late))]
+        self._late[handle] = token
 
     def open(self) -> bytes:
         """The first bytes to send."""
@@ -154,11 +200,11 @@ class Conversation(Generic[Token]):
         """The bytes that submit these jobs, in order, with a barrier behind them."""
         out: list[bytes] = []
         owe, add, pack = self._owed.append, out.append, HEADER.pack
-        for token, function, unique, payload, priority in jobs:
+        for token, function, unique, payload, kind in jobs:
             body = b"%b\0%b\0%b" % (function, unique, payload)
-            add(pack(REQ, SUBMIT[priority], len(body)))
+            add(pack(REQ, kind, len(body)))
             add(body)
-            owe(token)
+            owe(_Background(token) if kind in _BACKGROUND else token)
         add(self.heartbeat())
         return b"".join(out)
 
@@ -168,6 +214,7 @@ class Conversation(Generic[Token]):
         try:
             self._read(data, news)
         except ProtocolError:
+            # what was late is in nobody's charge any more
             self._disbelieved += [*news.done, *(token for token, _, _ in news.troubles), *news.vanished]
             raise
         return news
@@ -194,13 +241,16 @@ class Conversation(Generic[Token]):
         if not self._open:
             return
         token = self._answered("JOB_CREATED")
+        if isinstance(token, _Background):
+            self._accepted.append(token.token)
+            return
         handle = body.rstrip(b"\0")
-        if handle in self._unproven or handle in self._proven:
+        if handle in self._unproven or handle in self._proven or handle in self._late:
             self._disbelieved.append(token)
             raise ProtocolError(f"handle {handle[:80]!r} was given twice")
         self._unproven[handle] = token
 
-    def _answered(self, what: str) -> Token:
+    def _answered(self, what: str) -> Token | _Background[Token]:
         """The oldest submission, which `what` answers."""
         token = self._owed[0] if self._owed else None
         if token is None or isinstance(token, _Audit):
@@ -233,6 +283,9 @@ class Conversation(Generic[Token]):
     def _barrier(self, news: News[Token]) -> None:
         self._proven.update(self._unproven)
         self._unproven.clear()
+        if self._accepted:
+            news.done += self._accepted
+            self._accepted = []
         for handle in [handle for handle in self._early if handle in self._proven]:
             kind, text = self._early.pop(handle)
             self._end(handle, kind, text, news)
@@ -247,7 +300,7 @@ class Conversation(Generic[Token]):
             self._ended(kind, body, news)
         elif kind == Kind.ERROR:
             if self._open:
-                news.troubles.append((self._answered("ERROR"), kind, body))
+                news.troubles.append((_bare(self._answered("ERROR")), kind, body))
         elif kind not in _IGNORED:
             raise ProtocolError(f"packet type {kind} is none that a job server sends to a client")
 
@@ -259,6 +312,9 @@ class Conversation(Generic[Token]):
             handle, _, text = body.partition(b"\0")
         if handle in self._proven:
             self._end(handle, kind, text, news)
+        elif handle in self._late:
+            if kind == Kind.WORK_COMPLETE:
+                news.late.append(self._late.pop(handle))
         elif handle in self._unproven or len(self._early) < len(self._owed):
             # before its barrier, or even before its JOB_CREATED (JEW): kept until the barrier, the first end counts
             self._early.setdefault(handle, (kind, text))
@@ -270,4 +326,9 @@ class Conversation(Generic[Token]):
         if kind == Kind.WORK_COMPLETE:
             news.done.append(token)
         else:
+            self._remember(handle, token)
             news.troubles.append((token, kind, text))
+
+
+def _bare(token: Token | _Background[Token]) -> Token:
+    return token.token if isinstance(token, _Background) else token

@@ -122,6 +122,8 @@ class Changes:
     due: dict[int, int] = field(default_factory=dict)
     #: lanes in which it accepted casts for later
     scheduled: set[int] = field(default_factory=set)
+    #: casts that were retired late, or were found to be gone already
+    retired_late: list[int] = field(default_factory=list)
     #: (lane, id) of deferred casts that are no longer taken
     settled: list[tuple[int, int]] = field(default_factory=list)
     #: lane -> ids of casts that an operator took out of the forwarder's reach

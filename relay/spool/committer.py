@@ -54,6 +54,7 @@ BATCH_BYTES = 32 * 1024 * 1024
 class _Verdicts(NamedTuple):
     done: Sequence[Done]
     setbacks: Sequence[Setback]
+    late: Sequence[int] = ()
 
 
 class _Take(NamedTuple):
@@ -81,6 +82,7 @@ class _Batch:
 
     done: list[Done] = field(default_factory=list)
     setbacks: list[Setback] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     looks: list[_Look] = field(default_factory=list)
@@ -106,7 +108,7 @@ class _Batch:
 
     @property
     def verdicts(self) -> int:
-        return len(self.done) + len(self.setbacks)
+        return len(self.done) + len(self.setbacks) + len(self.late)
 
 
 class Committed(NamedTuple):
@@ -144,7 +146,7 @@ class Committer:
         self._queue: SimpleQueue[Arrival | _Verdicts | _Take | _Look | _Call | _Stop] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: verdicts that a failed COMMIT left
-        self._left = _Verdicts((), ())
+        self._left = _Verdicts((), (), ())
         self._closed: str | None = None
         self.pulse = Pulse()
         #: how the disk has been
@@ -160,9 +162,9 @@ class Committer:
         """Have these casts written; the arrival's `settled` is called when they are, or were refused."""
         self._queue.put(arrival)
 
-    def store(self, done: Sequence[Done], setbacks: Sequence[Setback]) -> None:
-        """Have these verdicts written, soon."""
-        self._queue.put(_Verdicts(done, setbacks))
+    def store(self, done: Sequence[Done], setbacks: Sequence[Setback], late: Sequence[int] = ()) -> None:
+        """Have these verdicts written, soon; `late` are casts that an attempt has done which had ended otherwise."""
+        self._queue.put(_Verdicts(done, setbacks, late))
 
     def take(self, read: Callable[[Transitions], Took], taken: Callable[[Took], None]) -> None:
         """Read in the writer's thread; `taken` gets what was read, in the event loop's, in order with `told`."""
@@ -226,7 +228,8 @@ class Committer:
         batch = _Batch()
         batch.done += self._left.done
         batch.setbacks += self._left.setbacks
-        self._left = _Verdicts((), ())
+        batch.late += self._left.late
+        self._left = _Verdicts((), (), ())
         failing = self.trouble.failing is not None
         deadline = self.trouble.retry_at if self.trouble.any else self._upkeep.next_at
         while not batch.full:
@@ -246,6 +249,7 @@ class Committer:
                     deadline = min(deadline, time.monotonic() + LINGER_S)
                 batch.done += item.done
                 batch.setbacks += item.setbacks
+                batch.late += item.late
             elif type(item) is _Take:
                 self._read(item)
                 batch.reads += 1
@@ -264,7 +268,9 @@ class Committer:
         try:
             self._conn.execute("BEGIN IMMEDIATE")
             transitions.store(batch.done, batch.setbacks, now)
-            transitions.bury_damaged(now)
+            # after the setbacks: one of them may be what the cast was set back by
+            transitions.retire_late(batch.late)
+            transitions.bury_doomed(now)
             closed, room, size = self._look_at_room()
             if trouble.any:
                 closed, casts = self._probe(closed, now, casts=casts)
@@ -307,7 +313,7 @@ class Committer:
         self._refuse(batch, str(error))
 
     def _refuse(self, batch: _Batch, error: str) -> None:
-        self._left = _Verdicts(batch.done, batch.setbacks)
+        self._left = _Verdicts(batch.done, batch.setbacks, batch.late)
         for arrival in batch.arrivals:
             arrival.outcome = ["spool_error"] * len(arrival.casts)
         self._post(self._told, Committed(batch.arrivals, Changes(), error))
@@ -327,6 +333,7 @@ class Committer:
         self._post(take.taken, took)
         if self._transitions.found_damage:
             log.error("casts were found damaged: they are set aside as dead, with the reason damaged")
+        if self._transitions.found_doomed:
             self._commit(_Batch())
 
     def _answer(self, look: _Look) -> None:

@@ -231,7 +231,15 @@ class _Slice:
         else:
             failures = 0 if verb is Verb.REVIVE else one.failures
             due_at = one.not_before if target is State.DEFERRED else None
-            self._keep(one, target, due_at=due_at, scheduled=int(due_at is not None), failures=failures)
+            # neither ages while it is held, nor is what is revived too old at once
+            self._keep(
+                one,
+                target,
+                due_at=due_at,
+                scheduled=int(due_at is not None),
+                failures=failures,
+                aged_from=self._now,
+            )
             self._transitions.bring_back(one.lane, due_at or self._now, scheduled=due_at is not None)
 
     def _keep(
@@ -246,6 +254,7 @@ class _Slice:
         error: str | None = None,
         held_by: str = "",
         exported: int = 0,
+        aged_from: int | None = None,
     ) -> None:
         """The cast stays, with this fate."""
         self._fates.append(
@@ -262,6 +271,7 @@ class _Slice:
                 one.error if error is None else error,
                 held_by,
                 exported,
+                aged_from,
             )
         )
 

@@ -72,7 +72,7 @@ def _plain(arrival: Arrival, now: int, lanes: Mapping[tuple[bytes, int], int]) -
         # the checksum is `cast.checksum`, without the call
         crc = crc32(payload, seeded ^ ((id_ ^ id_ >> 32) & 0xFFFFFFFF))
         values += (id_, lane, now, uid, crc, payload)
-        mine.append((id_, None, payload))
+        mine.append((id_, None, payload, now))
         id_ += 1
     return made
 
@@ -102,6 +102,6 @@ def _named(arrival: Arrival, now: int, lanes: Mapping[tuple[bytes, int], int]) -
             made.digests.append(key)
             made.ids.append(id_)
         values += (id_, lane, now, None, uid, key, unique, checksum(seeded, id_, key, unique, payload), payload)
-        mine.append((id_, unique, payload))
+        mine.append((id_, unique, payload, now))
         id_ += 1
     return made

@@ -105,7 +105,8 @@ CREATE VIEW backlog AS
 
 #: `fates` anew, for a CHECK cannot be altered.  A cast of state `ready` in it is one that was released or revived: its
 #: lane may have been read past its id.  `held_by` says who keeps a held one back (`operator`, `export`, or `new GLOB`
-#: for a row of `holds`), `exported` that it was written out by `export --hold`
+#: for a row of `holds`), `exported` that it was written out by `export --hold`, `aged_from` when its
+#: lifetime began anew: at its release, or when it was revived
 _VERSION_2 = """
 DROP VIEW backlog;
 CREATE TABLE fates_2 (
@@ -120,7 +121,8 @@ CREATE TABLE fates_2 (
     reason TEXT NOT NULL,
     error TEXT NOT NULL,
     held_by TEXT NOT NULL DEFAULT '',
-    exported INTEGER NOT NULL DEFAULT 0
+    exported INTEGER NOT NULL DEFAULT 0,
+    aged_from INTEGER
 );
 INSERT INTO fates_2 (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error)
     SELECT id, lane, state, scheduled, due_at, since, attempts, failures, reason, error FROM fates;

@@ -11,6 +11,7 @@ a failing disk shows in `failing`, not as an exception.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from relay.ageing import Limit
 from relay.cast import Arrival, LaneName
 from relay.clock import Clock
 from relay.errors import SpoolUnusable
@@ -34,6 +36,8 @@ from relay.spool.preparing import prepare
 from relay.spool.pulse import Pulse
 from relay.spool.transitions import Transitions
 from relay.spool.watching import Sights
+
+log = logging.getLogger(__name__)
 
 #: deferred casts that one transaction makes due
 DUE_SLICE = 1000
@@ -165,13 +169,60 @@ class Spool:
         self.pulse.completed([one[0] for one in done])
         self._writer.store(done, setbacks)
 
-    def take(self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
-        """Read the next ready casts of a lane; see Transitions.take."""
-        self._writer.take(lambda transitions: transitions.take(lane, last_id, casts, size), taken)
+    def retire_late(self, ids: Sequence[int]) -> None:
+        """Retire casts that are not in flight, whatever has become of them; those that are gone are passed over."""
+        self._writer.store((), (), ids)
 
-    def take_due(self, lane: int, now: int, far: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
+    def take(
+        self,
+        lane: int,
+        last_id: int,
+        casts: int,
+        size: int,
+        taken: Callable[[Took], None],
+        limit: Limit | None = None,
+    ) -> None:
+        """Read the next ready casts of a lane; see Transitions.take."""
+        self._writer.take(lambda transitions: transitions.take(lane, last_id, casts, size, limit), taken)
+
+    def take_due(
+        self,
+        lane: int,
+        now: int,
+        far: int,
+        casts: int,
+        size: int,
+        taken: Callable[[Took], None],
+        limit: Limit | None = None,
+    ) -> None:
         """Read deferred casts of a lane that are due; see Transitions.take_due."""
-        self._writer.take(lambda transitions: transitions.take_due(lane, now, far, casts, size), taken)
+        self._writer.take(lambda transitions: transitions.take_due(lane, now, far, casts, size, limit), taken)
+
+    def expire(
+        self,
+        lane: int,
+        after_id: int | None,
+        after_due: int,
+        casts: int,
+        swept: Callable[[Took], None],
+        limit: Limit,
+    ) -> None:
+        """Bury what is too old of a lane; see Transitions.expire."""
+        self._writer.take(lambda transitions: transitions.expire(lane, after_id, after_due, casts, limit), swept)
+
+    @property
+    def next_id(self) -> int:
+        """The id that the next cast will get, if it is accepted."""
+        return self._next_id
+
+    @property
+    def steps(self) -> str | None:
+        """The steps of the wall clock, as they were remembered."""
+        return self._transitions.steps
+
+    def remember_steps(self, text: str) -> None:
+        """Write down the steps of the wall clock."""
+        self._writer.call(lambda transitions: transitions.set_steps(text)).add_done_callback(_logged)
 
     def find(self, id_: int, found: Callable[[int | None], None]) -> None:
         """Tell `found` the id if that cast is here and not dead, else None; after all that was handed in before."""
@@ -346,6 +397,11 @@ class _DryRun(Exception):
 
 class NoRoom(Exception):
     """New casts are refused; the code is that of callers."""
+
+
+def _logged(result: asyncio.Future[Any]) -> None:
+    if not result.cancelled() and result.exception() is not None:
+        log.error("the spool cannot be written: %s; a step of the clock is not remembered", result.exception())
 
 
 def _make_due(now: int, after_id: int, transitions: Transitions) -> int | None:

@@ -33,6 +33,11 @@ FIND_TWINS = {
 DELETE_RANGE = "DELETE FROM casts WHERE id BETWEEN ? AND ?"
 #: retire n ids
 DELETE_IDS = {n: f"DELETE FROM casts WHERE id IN ({','.join('?' * n)})" for n in CHUNKS}
+#: what has become of a cast that an attempt has done which had ended otherwise
+FIND_LATE = (
+    "SELECT casts.lane, length(casts.payload), fates.state FROM casts LEFT JOIN fates ON fates.id = casts.id"
+    " WHERE casts.id = ?"
+)
 DELETE_FATE = "DELETE FROM fates WHERE id = ?"
 DELETE_ATTEMPTS = "DELETE FROM attempts WHERE id = ?"
 
@@ -83,16 +88,34 @@ READ_CAST = f"SELECT {_CAST} FROM casts WHERE id = ?"
 #: ids and sizes behind an id; and casts whole, from behind one id to another
 SIZES_AFTER = "SELECT id, length(payload) FROM casts WHERE id > ? ORDER BY id LIMIT ?"
 READ_CASTS = f"SELECT {_CAST} FROM casts WHERE id > ? AND id <= ? ORDER BY id"
-_DUE = "SELECT id, attempts, failures, 1 AS deferred FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="
+_DUE = (
+    "SELECT id, attempts, failures, 1 AS deferred, aged_from FROM fates"
+    " WHERE lane = ? AND state = 'deferred' AND scheduled ="
+)
 #: casts of a lane whose fate lets them go at one moment: released and revived ones, scheduled ones, ones in backoff,
 #: and ones whose backoff ends later than any can (the clock went back); in four pieces, so that each walks an index
 DUE_IDS = (
-    "SELECT due.id, due.attempts, due.failures, due.deferred FROM (SELECT * FROM"
-    " (SELECT id, attempts, failures, 0 AS deferred FROM fates WHERE lane = ? AND state = 'ready' ORDER BY id LIMIT ?)"
+    "SELECT due.id, due.attempts, due.failures, due.deferred, due.aged_from FROM (SELECT * FROM"
+    " (SELECT id, attempts, failures, 0 AS deferred, aged_from FROM fates"
+    " WHERE lane = ? AND state = 'ready' ORDER BY id LIMIT ?)"
     f" UNION ALL SELECT * FROM ({_DUE} 1 AND due_at <= ? ORDER BY due_at LIMIT ?)"
     f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at <= ? ORDER BY due_at LIMIT ?)"
     f" UNION ALL SELECT * FROM ({_DUE} 0 AND due_at > ? ORDER BY due_at LIMIT ?)) AS due LIMIT ?"
 )
+#: what of a lane may be too old: ready casts in the order they were accepted; scheduled ones whose moment is past,
+#: released and revived ones, and ones in backoff: each with the moment that its lifetime runs from, and when it is due
+READY_AGES = (
+    "SELECT casts.id, casts.accepted_at, casts.not_before FROM casts LEFT JOIN fates ON fates.id = casts.id"
+    " WHERE casts.lane = ? AND casts.id > ? AND fates.id IS NULL ORDER BY casts.id LIMIT ?"
+)
+_AGES = (
+    "SELECT fates.id, max(casts.accepted_at, coalesce(casts.not_before, 0), coalesce(fates.aged_from, 0)),"
+    " fates.state = 'deferred', fates.attempts, fates.failures, fates.due_at"
+    " FROM fates JOIN casts ON casts.id = fates.id WHERE fates.lane = ? AND fates.state ="
+)
+SCHEDULED_AGES = f"{_AGES} 'deferred' AND scheduled = 1 AND due_at <= ? ORDER BY due_at LIMIT ?"
+BACKOFF_AGES = f"{_AGES} 'deferred' AND scheduled = 0 AND due_at >= ? ORDER BY due_at LIMIT ?"
+AGAIN_AGES = f"{_AGES} 'ready' ORDER BY fates.id LIMIT ?"
 #: when the next deferred cast of a lane is due, after a moment, and the next scheduled one
 _NEXT = "SELECT min(due_at) FROM fates WHERE lane = ? AND state = 'deferred' AND scheduled ="
 NEXT_DUE = f"SELECT ({_NEXT} 0 AND due_at > ?), ({_NEXT} 1 AND due_at > ?)"
@@ -119,8 +142,11 @@ EDITED = {
 }
 #: the fate of a cast as an operator's change leaves it
 EDIT_FATE = (
-    "INSERT OR REPLACE INTO fates (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error,"
-    " held_by, exported) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    "INSERT INTO fates (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error, held_by,"
+    " exported, aged_from) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
+    " scheduled = excluded.scheduled, due_at = excluded.due_at, since = excluded.since, attempts = excluded.attempts,"
+    " failures = excluded.failures, reason = excluded.reason, error = excluded.error, held_by = excluded.held_by,"
+    " exported = excluded.exported, aged_from = coalesce(excluded.aged_from, aged_from)"
 )
 READ_FATE = "SELECT state, attempts, failures, reason, error, held_by FROM fates WHERE id = ?"
 READ_LANE = "SELECT function, priority FROM lanes WHERE number = ?"

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from relay.ageing import Limit
 from relay.cast import COLUMNS, SHORT_COLUMNS, Arrival, LaneName, Taken, Waiting, checksum, seed, sound
 from relay.lifecycle import Event, State, after
 from relay.spool import statements as sql
@@ -26,6 +27,10 @@ _DEAD = after(State.IN_FLIGHT, Event.EXHAUST)
 assert after(State.NOWHERE, Event.SCHEDULE) is _DEFERRED
 assert after(State.IN_FLIGHT, Event.REFUSE) is _DEAD
 assert after(State.READY, Event.DAMAGE) is _DEAD
+
+#: why a cast is buried that was not sent, and what is said of it
+DAMAGED, EXPIRED = "damaged", "expired"
+_WHY = {DAMAGED: "its checksum does not fit", EXPIRED: "its lifetime was over"}
 
 #: attempts kept of a cast that does not go well
 ATTEMPTS_KEPT = 10
@@ -40,14 +45,15 @@ def pieces(n: int) -> Iterable[tuple[int, int]]:
             start += size
 
 
-class _Damaged(NamedTuple):
-    """A cast whose checksum does not fit, to be buried."""
+class _Doomed(NamedTuple):
+    """A cast that is to be buried: its checksum does not fit, or its lifetime is over."""
 
     id: int
     lane: int
     deferred: bool
     attempts: int
     failures: int
+    reason: str
 
 
 class Transitions:
@@ -72,12 +78,14 @@ class Transitions:
         #: True once a cast was imported: only then is a key of its own looked for
         self.imported = False
         #: casts that a take found rotten, and how many of them this transaction buries
-        self._damaged: dict[int, _Damaged] = {}
+        self._doomed: dict[int, _Doomed] = {}
         self._buried: list[int] = []
         #: whether new casts are refused: as of the last COMMIT, and as this transaction leaves it
         self.draining = draining
         self._drains = draining
         self.changes = Changes()
+        #: the steps of the wall clock, as they were remembered at the start
+        self.steps: str | None = None
 
     def load(self) -> dict[LaneName, Counts]:
         """Read the lanes and their counts, and what is held."""
@@ -90,6 +98,8 @@ class Transitions:
             self.kept += counts.kept
             self.kept_bytes += counts.bytes
         self.holds.load()
+        steps = self._execute(sql.GET_META, ("clock_steps",)).fetchone()
+        self.steps = None if steps is None else str(steps[0])
         self.imported = self._execute(sql.ANY_IMPORT).fetchone() is not None
         return found
 
@@ -119,7 +129,7 @@ class Transitions:
         self.draining = self._drains
         self.holds.committed()
         for id_ in self._buried:
-            del self._damaged[id_]
+            del self._doomed[id_]
         self._buried = []
         for lane, id_ in changes.settled:
             self._taken_due[lane].discard(id_)
@@ -217,7 +227,7 @@ class Transitions:
                 later = arrival.not_before
                 crc = checksum(seed(lane, now, later, arrival.uid), id_, key, unique, payload)
                 values += (id_, lane, now, later, arrival.uid, key, unique, crc, payload)
-                self._count_fresh(lane, [(id_, unique, payload)])
+                self._count_fresh(lane, [(id_, unique, payload, max(now, later or 0))])
                 pattern = self.holds.pattern(lane, now)
                 if pattern is not None:
                     self._hold_fresh(lane, id_, pattern, now)
@@ -276,10 +286,11 @@ class Transitions:
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
-    def take(self, lane: int, last_id: int, casts: int, size: int) -> Took:
+    def take(self, lane: int, last_id: int, casts: int, size: int, limit: Limit | None = None) -> Took:
         """The next ready casts of a lane after `last_id`: at most `casts`, and `size` payload bytes but for the first.
 
-        A cast whose CRC does not fit is buried as damaged at once, in a transaction of the committer's.
+        A cast whose CRC does not fit is buried as damaged at once, in a transaction of the committer's, and one that is
+        beyond `limit` as expired.
         """
         taken: list[Taken] = []
         seen = 0
@@ -289,10 +300,14 @@ class Transitions:
             seen += 1
             size -= _size(row)
             last_id = row[0]
-            if sound(row):
-                taken.append(Taken((row[0], row[6], row[8]), 0, 0, False))
+            if not sound(row):
+                self._doomed[last_id] = _Doomed(last_id, lane, False, 0, 0, DAMAGED)
+                continue
+            since = max(row[2], row[3] or 0)
+            if limit is not None and limit.reached(last_id, since):
+                self._doomed[last_id] = _Doomed(last_id, lane, False, 0, 0, EXPIRED)
             else:
-                self._damaged[last_id] = _Damaged(last_id, lane, False, 0, 0)
+                taken.append(Taken((last_id, row[6], row[8], since), 0, 0, False))
         return Took(taken, last_id, seen < casts, None)
 
     def _rows(self, lane: int, last_id: int, casts: int) -> Iterable[tuple[Any, ...]]:
@@ -309,20 +324,23 @@ class Transitions:
             rows = [self._read_cast(id_) for (id_,) in ids]
         return rows
 
-    def take_due(self, lane: int, now: int, far: int, casts: int, size: int) -> Took:
-        """Deferred casts of a lane that are due at `now`, or only after `far` (the clock was set back; both us)."""
+    def take_due(self, lane: int, now: int, far: int, casts: int, size: int, limit: Limit | None = None) -> Took:
+        """Deferred casts of a lane that are due at `now`, or only after `far` (the clock was set back; both us).
+
+        Those that are damaged or beyond `limit` are buried, as in `take`.
+        """
         out = self._taken_due.setdefault(lane, set())
         most = casts + len(out) + 1
         backoff, scheduled = self._execute(sql.NEXT_DUE, (lane, now, lane, now)).fetchone()
         bounds = (lane, most, lane, now, most, lane, now, most, lane, far, most, most)
         due = self._execute(sql.DUE_IDS, bounds).fetchall()
         taken: list[Taken] = []
-        damaged: list[_Damaged] = []
+        doomed: list[_Doomed] = []
         exhausted = True
-        for id_, attempts, failures, deferred in due:
+        for id_, attempts, failures, deferred, aged_from in due:
             if id_ in out:
                 continue
-            if len(taken) + len(damaged) == casts:
+            if len(taken) + len(doomed) == casts:
                 exhausted = False
                 break
             row = self._read_cast(id_)
@@ -330,17 +348,56 @@ class Transitions:
                 exhausted = False
                 break
             size -= _size(row)
-            if sound(row):
-                taken.append(Taken((row[0], row[6], row[8]), attempts, failures, bool(deferred), self.key(id_)))
+            if not sound(row):
+                doomed.append(_Doomed(id_, lane, bool(deferred), attempts, failures, DAMAGED))
+                continue
+            since = max(row[2], row[3] or 0, aged_from or 0)
+            if limit is not None and limit.reached(id_, since):
+                doomed.append(_Doomed(id_, lane, bool(deferred), attempts, failures, EXPIRED))
             else:
-                damaged.append(_Damaged(id_, lane, bool(deferred), attempts, failures))
+                cast = (id_, row[6], row[8], since)
+                taken.append(Taken(cast, attempts, failures, bool(deferred), self.key(id_)))
         # only now: what an error left unread is not taken
-        out.update([one.cast[0] for one in taken], [one.id for one in damaged])
+        out.update([one.cast[0] for one in taken])
         self._again.update([one.cast[0] for one in taken if not one.deferred])
-        self._again.update([one.id for one in damaged if not one.deferred])
-        self._damaged.update({one.id: one for one in damaged})
+        self._doom(lane, doomed)
         next_due = min([moment for moment in (backoff, scheduled) if moment is not None], default=None)
         return Took(taken, 0, exhausted, next_due, scheduled is not None and next_due == scheduled)
+
+    def _doom(self, lane: int, doomed: list[_Doomed]) -> None:
+        """Casts with a fate are to be buried, and not to be taken before they are."""
+        self._taken_due.setdefault(lane, set()).update([one.id for one in doomed])
+        self._again.update([one.id for one in doomed if not one.deferred])
+        self._doomed.update({one.id: one for one in doomed})
+
+    def expire(self, lane: int, after_id: int | None, after_due: int, casts: int, limit: Limit) -> Took:
+        """Bury casts of a lane that are beyond `limit` and not taken; looks at some `casts` of each kind at most.
+
+        Ready ones after `after_id` (None: none of them), in order, up to the first that is not too old; `last_id` is
+        the last one buried.  Deferred ones from `after_due` (us) on; `next_due` is where to go on, None when all were
+        seen.  Released and revived ones, whose lifetime began then.
+        """
+        last_id, next_due, out = 0, None, self._taken_due.get(lane, set())
+        if after_id is not None:
+            for id_, accepted_at, not_before in self._execute(sql.READY_AGES, (lane, after_id, casts)).fetchall():
+                if not limit.reached(id_, max(accepted_at, not_before or 0)):
+                    break
+                self._doomed[id_] = _Doomed(id_, lane, False, 0, 0, EXPIRED)
+                last_id = id_
+        rows = self._execute(sql.SCHEDULED_AGES, (lane, limit.moment, casts)).fetchall()
+        rows += self._execute(sql.AGAIN_AGES, (lane, casts)).fetchall()
+        backoff = self._execute(sql.BACKOFF_AGES, (lane, after_due, casts)).fetchall()
+        if len(backoff) == casts:
+            next_due = backoff[-1][-1] + 1
+        self._doom(
+            lane,
+            [
+                _Doomed(id_, lane, bool(deferred), attempts, failures, EXPIRED)
+                for id_, since, deferred, attempts, failures, _ in rows + backoff
+                if id_ not in out and limit.reached(id_, since)
+            ],
+        )
+        return Took([], last_id, next_due is None, next_due)
 
     def _read_cast(self, id_: int) -> tuple[Any, ...]:
         """A cast's row, or just its id where it cannot be read; an error of the disk, which may pass, is raised."""
@@ -361,18 +418,25 @@ class Transitions:
 
     @property
     def found_damage(self) -> bool:
-        """True when a take found casts to be buried."""
-        return bool(self._damaged)
+        """True when a take found casts that are damaged."""
+        return any(one.reason == DAMAGED for one in self._doomed.values())
 
-    def bury_damaged(self, now: int) -> None:
-        """Bury what the takes found rotten; after a ROLLBACK it is found again."""
-        self._buried = list(self._damaged)
-        for one in self._damaged.values():
+    @property
+    def found_doomed(self) -> bool:
+        """True when a take found casts to be buried."""
+        return bool(self._doomed)
+
+    def bury_doomed(self, now: int) -> None:
+        """Bury what the takes found rotten or too old; after a ROLLBACK it is buried with the next transaction."""
+        self._buried = list(self._doomed)
+        for one in self._doomed.values():
             if one.deferred or one.id in self._again:
                 self.changes.settled.append((one.lane, one.id))
-            why = "its checksum does not fit"
+            why = _WHY[one.reason]
             self._set_fate(
-                Setback(one.id, one.lane, one.deferred, None, one.attempts, one.failures, False, 0, "damaged", why, ()),
+                Setback(
+                    one.id, one.lane, one.deferred, None, one.attempts, one.failures, False, 0, one.reason, why, ()
+                ),
                 now,
             )
 
@@ -443,10 +507,34 @@ class Transitions:
         for start, count in pieces(len(loose)):
             self._execute(sql.DELETE_IDS[count], loose[start : start + count])
 
+    def retire_late(self, ids: Sequence[int]) -> None:
+        """Retire casts that are not in flight, whatever their state; what is gone was retired, or purged, before."""
+        for id_ in ids:
+            self.changes.retired_late.append(id_)
+            found = self._execute(sql.FIND_LATE, (id_,)).fetchone()
+            if found is None:
+                continue
+            lane, size, state = found
+            assert after(State(state or State.READY.value), Event.DONE) is State.RETIRED
+            counts = self.changes.of(lane)
+            counts.completed += 1
+            counts.bytes -= size
+            counts.deferred -= state == State.DEFERRED.value
+            counts.held -= state == State.HELD.value
+            counts.dead -= state == State.DEAD.value
+            self._retire_row(lane, id_)
+
+    def _retire_row(self, lane: int, id_: int) -> None:
+        for statement in (sql.DELETE_IDS[1], sql.DELETE_FATE, sql.DELETE_ATTEMPTS):
+            self._execute(statement, (id_,))
+        if id_ in self._taken_due.get(lane, ()):
+            self.changes.settled.append((lane, id_))
+
     def _set_fate(self, setback: Setback, now: int) -> None:
         state = _DEAD if setback.due_at is None else _DEFERRED
         counts = self.changes.of(setback.lane)
         counts.failures += setback.failed
+        counts.expired += setback.reason == EXPIRED
         counts.repeats += setback.doubts
         counts.deferred += (state is _DEFERRED) - setback.deferred
         counts.dead += state is _DEAD
@@ -487,6 +575,10 @@ class Transitions:
             self._execute(sql.PAUSE, (server, now))
         else:
             self._execute(sql.UNPAUSE, (server,))
+
+    def set_steps(self, text: str) -> None:
+        """Remember the steps of the wall clock."""
+        self._execute(sql.SET_META, ("clock_steps", text))
 
     def set_draining(self, draining: bool) -> None:
         """Remember that new casts are refused, or no longer."""

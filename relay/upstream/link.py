@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from relay.protocol.packets import ProtocolError
@@ -52,6 +52,8 @@ class Link(asyncio.Protocol, Generic[Token]):
         self._progress_at = 0.0
         self._unsent = 0
         self._over = False
+        #: packets of a priority that the server has refused: none is sent any more
+        self.refused: set[int] = set()
         self._reason = "the server closed the connection"
 
     @property
@@ -62,6 +64,10 @@ class Link(asyncio.Protocol, Generic[Token]):
     def outstanding(self) -> list[Token]:
         """Every submission without a verdict."""
         return self._conversation.outstanding()
+
+    def let_go(self, tokens: Collection[Token]) -> list[Token]:
+        """Give up submissions that the server has accepted; those that were outstanding, and are no longer."""
+        return self._conversation.let_go(tokens)
 
     def start(self) -> None:
         """Connect; `opened` or `lost` follows."""
@@ -138,7 +144,7 @@ class Link(asyncio.Protocol, Generic[Token]):
             return
         if news.opened:
             self._listener.opened(self)
-        if news.done or news.troubles or news.vanished:
+        if news.done or news.troubles or news.vanished or news.late:
             self._listener.told(self, news)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -33,9 +33,9 @@ def test_a_cast_is_executed_with_its_payload(rig: Rig, server_kind: str, payload
 
 
 @pytest.mark.parametrize("priority", ["high", "normal", "low"])
-def test_each_priority_is_executed_and_shown(rig: Rig, unique_server_kind: str, priority: str) -> None:
+def test_each_priority_is_executed_and_shown(rig: Rig, server_kind: str, priority: str) -> None:
     """A cast of each priority is stored with it and executed."""
-    rig.serve(unique_server_kind)
+    rig.serve(server_kind)
     agent = rig.agent()
     cast_all(agent.socket, b"plain", [b"x"], priority=priority)
     (cast,) = agent.backlog()

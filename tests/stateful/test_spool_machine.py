@@ -345,7 +345,7 @@ class SpoolMachine(RuleBasedStateMachine):
         """What was found rotten is set aside."""
         assert self.writer.transitions.found_damage
         self.writer.begin()
-        self.writer.transitions.bury_damaged(NOW)
+        self.writer.transitions.bury_doomed(NOW)
         if end == "commit":
             self.writer.commit()
             for id_ in self.found:

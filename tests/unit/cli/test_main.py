@@ -44,7 +44,7 @@ class Place:
         opened.conn.execute("INSERT INTO lanes (function, priority, accepted, dead, bytes) VALUES (x'66', 1, 2, 1, 3)")
         for id_ in (1, 2):
             opened.conn.execute("INSERT INTO casts VALUES (?, 1, ?, NULL, NULL, NULL, NULL, 0, x'00')", (id_, id_))
-        opened.conn.execute("INSERT INTO fates VALUES (2, 1, 'dead', 0, NULL, 0, 1, 1, 'failed', 'no', '', 0)")
+        opened.conn.execute("INSERT INTO fates VALUES (2, 1, 'dead', 0, NULL, 0, 1, 1, 'failed', 'no', '', 0, NULL)")
         close_spool(opened)
 
     def answer(self, path: Path, *answers: bytes) -> threading.Thread:

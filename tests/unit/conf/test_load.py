@@ -10,7 +10,7 @@ import pytest
 from relay.conf import load as loading
 from relay.conf.load import load
 from relay.errors import BadConfiguration
-from relay.settings import Agent, Control, Forwarder, Intake, Server, Settings, Spool, Upstream
+from relay.settings import Agent, Control, Forwarder, Intake, Policy, Server, Settings, Spool, Upstream
 
 Write = Callable[[str], list[str]]
 
@@ -19,7 +19,7 @@ DEFAULTS = Settings(
     spool=Spool(
         Path("/var/lib/relay/spool.db"), max_casts=0, max_bytes=0, min_free=256 * 2**20, keep_dead=30 * 86400.0
     ),
-    forwarder=Forwarder(1000, 64 * 2**20, 500, 8 * 2**20, 50, 1.0, 900.0, "sticky"),
+    forwarder=Forwarder(1000, 64 * 2**20, 500, 8 * 2**20, 50, 1.0, 900.0, "sticky", "completed", 0.0, 0.0, ()),
     upstream=Upstream((Server("127.0.0.1", 4730),), 5.0, 5.0, 30.0),
     control=Control(Path("/run/relay/control.sock"), 0o660, None),
     agent=Agent(stop_timeout=10.0),
@@ -82,6 +82,19 @@ max_attempts = 4
 backoff_initial = 100ms
 backoff_max = 2s
 rotation = round_robin
+confirm = accepted
+lifetime = 1m
+attempt_timeout = 5s
+policies = billing, rpc
+[policy_rpc]
+match = *
+[policy_billing]
+match = notifications.*, bill
+max_attempts = 9
+function_window = 10
+confirm = completed
+lifetime = 0
+attempt_timeout = 3s
 [upstream]
 servers = a:1, [::1]:2
 connect_timeout = 0.5
@@ -97,7 +110,23 @@ stop_timeout = 0
     assert load(write(text))[0] == Settings(
         intake=Intake(Path("/tmp/i"), 0o600, group, 1024, 7, None),
         spool=Spool(Path("/tmp/s"), 8, 2**20, 0, 7 * 86400.0),
-        forwarder=Forwarder(30, 3 * 2**20, 20, 2 * 2**20, 4, 0.1, 2.0, "round_robin"),
+        forwarder=Forwarder(
+            30,
+            3 * 2**20,
+            20,
+            2 * 2**20,
+            4,
+            0.1,
+            2.0,
+            "round_robin",
+            "accepted",
+            60.0,
+            5.0,
+            (
+                Policy("billing", ("notifications.*", "bill"), "completed", 0.0, 9, 3.0, 10),
+                Policy("rpc", ("*",), None, None, None, None, None),
+            ),
+        ),
         upstream=Upstream((Server("a", 1), Server("::1", 2)), 0.5, 1.0, 60.0),
         control=Control(Path("/tmp/c"), 0o666, group),
         agent=Agent(0.0),
@@ -117,6 +146,32 @@ stop_timeout = 0
         ("[intake]\nsocket_group = no-such-group", "[intake] socket_group: this host has no group 'no-such-group'"),
         ("[upstream]\nservers = ::1", "[upstream] servers: '::1' is not a server"),
         ("[upstream]\nservers = $nowhere", "[upstream] servers: "),
+        ("[forwarder]\npolicies = Bill", "[forwarder] policies: 'Bill' is not a name"),
+        ("[forwarder]\npolicies = a, a", "[forwarder] policies: a is named twice"),
+        ("[forwarder]\npolicies = bill", "[forwarder] policies: there is no group [policy_bill]"),
+        (
+            "[forwarder]\npolicies = bill\n[policy_bil]\nmatch = x",
+            "[forwarder] policies: there is no group [policy_bill] (did you mean policy_bil?)",
+        ),
+        ("[policy_bill]\nmatch = x", "[policy_bill] is not named in [forwarder] policies (which is empty)"),
+        (
+            "[forwarder]\npolicies = bill\n[policy_bill]\nmatch = x\n[policy_bull]\nmatch = y",
+            "[policy_bull] is not named in [forwarder] policies (did you mean bill?)",
+        ),
+        ("[forwarder]\npolicies = bill\n[policy_bill]\nmax_attempts = 3", "[policy_bill] match: a value is missing"),
+        ("[forwarder]\npolicies = bill\n[policy_bill]\nmatch = ,", "[policy_bill] match: at least one function"),
+        (
+            "[forwarder]\npolicies = bill\n[policy_bill]\nmatch = x\nmax_atempts = 3",
+            "[policy_bill] max_atempts is not an option of relay (did you mean max_attempts?)",
+        ),
+        (
+            "[forwarder]\npolicies = bill\n[policy_bill]\nmatch = x\nmax_attempts = 0",
+            "[policy_bill] max_attempts: ",
+        ),
+        (
+            "[forwarder]\npolicies = bill\n[policy_bill]\nmatch = x\nfunction_window = 1001",
+            "[policy_bill] function_window: 1001 must be at most [forwarder] window, which is 1000",
+        ),
         ("[agent]\nstop_timeout = soon", "[agent] stop_timeout: 'soon' is not a duration"),
         ("[forwarder]\nwindow = 0", "[forwarder] window: "),
         (

@@ -7,7 +7,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from relay.conf import options
-from relay.settings import Settings
+from relay.settings import Policy, Settings
 
 GROUPS = {field.name: field.type for field in dataclasses.fields(Settings)}
 OPTIONS = [(group.name, opt) for group, opts in options.list_opts() for opt in opts]
@@ -24,6 +24,14 @@ def test_options_and_fields_are_the_same(group: str) -> None:
     kind = GROUPS[group]
     assert isinstance(kind, type)
     assert {opt.dest for opt in options.GROUPS[group]} == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_a_policy_has_what_its_class_has() -> None:
+    """The options of [policy_NAME] are the fields of a Policy but its name, and but for match those of [forwarder]."""
+    names = {opt.dest for opt in options.POLICY}
+    assert names == {field.name for field in dataclasses.fields(Policy)} - {"name"}
+    assert names - {"match"} <= {opt.dest for opt in options.FORWARDER}
+    assert all(opt.help for opt in options.POLICY)
 
 
 @pytest.mark.parametrize(("group", "opt"), OPTIONS, ids=lambda value: getattr(value, "dest", value))

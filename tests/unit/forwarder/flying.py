@@ -18,12 +18,16 @@ LIMITS = Limits(
     backoff_initial=1.0,
     backoff_max=900.0,
     rotation="sticky",
+    confirm="completed",
+    lifetime=0.0,
+    attempt_timeout=0.0,
+    policies=(),
 )
 
 
 def waiting(id_: int, size: int = 1) -> Waiting:
     """A cast without a unique."""
-    return id_, None, b"x" * size
+    return id_, None, b"x" * size, 0
 
 
 def due(id_: int, failures: int = 1) -> Taken:
@@ -33,7 +37,7 @@ def due(id_: int, failures: int = 1) -> Taken:
 
 def lane_of(number: int, *ids: int, size: int = 1, priority: int = 1) -> Lane:
     """A lane of one track with these casts fresh in memory."""
-    lane = Lane(b"f%d" % number)
+    lane = Lane(b"f%d" % number, LIMITS)
     track_of(lane, number, priority).fresh.extend([waiting(id_, size) for id_ in ids])
     return lane
 

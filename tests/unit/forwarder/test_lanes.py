@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.forwarder.lanes import Flight, Lane
-from tests.unit.forwarder.flying import due, lane_of, track_of, waiting
+from tests.unit.forwarder.flying import LIMITS, due, lane_of, track_of, waiting
 
 
 def ids(flights: list[Flight]) -> list[int]:
@@ -41,7 +41,7 @@ def test_what_is_in_doubt_goes_first() -> None:
 
 def test_the_higher_priority_goes_first() -> None:
     """High before normal before low, whatever came first; each in its own order."""
-    lane = Lane(b"f")
+    lane = Lane(b"f", LIMITS)
     for number, priority in ((1, 2), (2, 0), (3, 1)):
         track_of(lane, number, priority).fresh.extend([waiting(10 * number), waiting(10 * number + 1)])
     assert ids(lane.pull(3)) == [20, 21, 30]
@@ -60,7 +60,7 @@ def test_a_due_cast_keeps_its_history() -> None:
 
 def test_fresh_casts_are_kept_while_there_is_room_and_nothing_on_disk() -> None:
     """What has no room is left to the disk, and from then on all that comes, so that the order holds."""
-    track = track_of(Lane(b"f"))
+    track = track_of(Lane(b"f", LIMITS))
     assert track.offer([waiting(1), waiting(2), waiting(3)], 2) == 2
     assert (track.more, track.cursor) == (True, 2)
     assert track.offer([waiting(4)], 100) == 0
@@ -69,7 +69,7 @@ def test_fresh_casts_are_kept_while_there_is_room_and_nothing_on_disk() -> None:
 
 def test_nothing_is_kept_while_a_take_is_out() -> None:
     """What the take reads and what is offered would be the same casts twice."""
-    track = track_of(Lane(b"f"))
+    track = track_of(Lane(b"f", LIMITS))
     track.taking = True
     assert track.offer([waiting(1)], 100) == 0
     assert not track.fresh
@@ -77,6 +77,6 @@ def test_nothing_is_kept_while_a_take_is_out() -> None:
 
 def test_a_cast_says_who_it_is_and_not_what() -> None:
     """A flight in a log: its cast and its attempt, no payload."""
-    flight = Flight((7, b"secret", b"secret"), track_of(Lane(b"f")), 2, 1, True)
+    flight = Flight((7, b"secret", b"secret", 0), track_of(Lane(b"f", LIMITS)), 2, 1, True)
     flight.doubts = 1
     assert repr(flight) == "<Flight of cast 7, attempt 4>"

@@ -47,6 +47,10 @@ class FakeSpool:
         self.paused: dict[str, int] = {}
         self.done: list[Done] = []
         self.setbacks: list[Setback] = []
+        self.late: list[int] = []
+        self.sweeps: list[tuple[int, int | None]] = []
+        self.steps: str | None = None
+        self.next_id = 1000
         self.takes: list[tuple[int, Callable[[Took], None]]] = []
         self.due_takes: list[tuple[int, Callable[[Took], None]]] = []
 
@@ -57,10 +61,32 @@ class FakeSpool:
         self.done += done
         self.setbacks += setbacks
 
-    def take(self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
+    def expire(
+        self, lane: int, after_id: int | None, after_due: int, casts: int, swept: Callable[[Took], None], limit: object
+    ) -> None:
+        self.sweeps.append((lane, after_id))
+
+    def remember_steps(self, text: str) -> None:
+        self.steps = text
+
+    def retire_late(self, ids: Sequence[int]) -> None:
+        self.late += ids
+
+    def take(
+        self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None], limit: object = None
+    ) -> None:
         self.takes.append((lane, taken))
 
-    def take_due(self, lane: int, now: int, far: int, casts: int, size: int, taken: Callable[[Took], None]) -> None:
+    def take_due(
+        self,
+        lane: int,
+        now: int,
+        far: int,
+        casts: int,
+        size: int,
+        taken: Callable[[Took], None],
+        limit: object = None,
+    ) -> None:
         self.due_takes.append((lane, taken))
 
 
@@ -75,6 +101,7 @@ class FakeLink:
         self.audited: list[list[int]] = []
         self.sent: list[Job[Flight]] = []
         self.flying: list[Flight] = []
+        self.refused: set[int] = set()
 
     def start(self) -> None:
         pass
@@ -86,6 +113,11 @@ class FakeLink:
 
     def outstanding(self) -> list[Flight]:
         return list(self.flying)
+
+    def let_go(self, flights: Iterable[Flight]) -> list[Flight]:
+        gone = list(flights)
+        self.flying = [flight for flight in self.flying if flight not in gone]
+        return gone
 
     def configure(self, settings: Upstream) -> None:
         pass
@@ -148,7 +180,7 @@ class Bench:
     def accept(self, *ids: int, lane: int = F, unique: bytes | None = None) -> None:
         """A COMMIT with these casts."""
         changes = Changes()
-        fresh: list[Waiting] = [(id_, unique, b"payload") for id_ in ids]
+        fresh: list[Waiting] = [(id_, unique, b"payload", self.wall) for id_ in ids]
         changes.fresh[lane] = fresh
         self.spool.counts[NAMES[lane]].accepted += len(ids)
         self.forwarder.committed(Committed((), changes, None))

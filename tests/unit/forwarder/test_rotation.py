@@ -60,7 +60,7 @@ class Bench:
 
     def __init__(self, how: str = "sticky", seed: int = 1) -> None:
         self.now = 100.0
-        heads = Heads(None, Clock(), 900.0, lambda _: None, lambda _, __: None, lambda: None)  # type: ignore[arg-type]
+        heads = Heads(None, Clock(), LIMITS, lambda _: None, lambda _, __: None, lambda: None)  # type: ignore[arg-type]
         self.routing = Routing(heads)
         self.rotation = Rotation(self.routing, Random(seed))
         self.connecting: list[FakeOutlet] = []

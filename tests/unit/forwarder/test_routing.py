@@ -34,7 +34,7 @@ class Bench:
         self.heads = Heads(
             None,  # type: ignore[arg-type]  # no spool
             Clock(lambda: 0, lambda: 100.0),
-            900.0,
+            LIMITS,
             lambda lane: self.routing.join(lane),  # noqa: PLW0108 - it is made after the heads
             lambda lane, now: self.routing.enter(lane, now),  # noqa: PLW0108 - likewise
             lambda: None,
@@ -133,7 +133,7 @@ def test_a_lane_goes_where_workers_are() -> None:
     bench = Bench(0)
     lane, other = bench.lane(1, 5, 6), bench.lane(2, 7)
     bench.learn(0, {other.function: 1})
-    track_of(lane).fresh.extend([(8, None, b"x")])
+    track_of(lane).fresh.extend([(8, None, b"x", 0)])
     assert bench.routing.concerned(bench.real(1)[0])
     assert bench.learn(1, {lane.function: 1, other.function: 1}) is False
     assert bench.routing.wanted == {bench.two}
@@ -153,7 +153,7 @@ def test_a_lane_comes_back_when_the_upstream_in_use_has_workers_again() -> None:
     bench.two.is_open = bench.two.sends = True
     bench.learn(1, {lane.function: 1})
     bench.learn(0, {lane.function: 1})
-    track_of(lane).fresh.extend([(8, None, b"x")])
+    track_of(lane).fresh.extend([(8, None, b"x", 0)])
     bench.routing.enter(lane, 100.0)
     assert (bench.two.pick(), bench.one.pick()) == ([], [8])
 

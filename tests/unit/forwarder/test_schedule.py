@@ -24,7 +24,8 @@ def sent_by(flights: list[Flight], lane: Lane) -> list[int]:
 
 
 def enter(schedule: Schedule, lane: Lane, now: float) -> None:
-    """Have a lane send here, and take turns."""
+    """Have a lane send here, under the limits that hold here, and take turns."""
+    lane.rule = schedule.limits
     share = schedule.share(lane)
     share.routed = True
     schedule.enter(share, now)
@@ -49,12 +50,12 @@ def test_ten_thousand_still_lanes_keep_nobody_from_its_window(size: int, new: bo
     """Lanes without workers, before or after the one that moves, small or large: it has its whole window, at once."""
     schedule = Schedule(ROOMY)
     payload = b"x" * size
-    still = [Lane(b"still%d" % number) for number in range(10_000)]
+    still = [Lane(b"still%d" % number, LIMITS) for number in range(10_000)]
     moves = lane_of(99_999)
 
     def let_them_in() -> None:
         for number, lane in enumerate(still):
-            track_of(lane, number).fresh.extend([(number, None, payload)] * 3)
+            track_of(lane, number).fresh.extend([(number, None, payload, 0)] * 3)
             enter(schedule, lane, 0.0)
         schedule.pick(0.0)
         for lane in still:

@@ -2,12 +2,12 @@
 
 from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.sends import Sends
-from tests.unit.forwarder.flying import track_of, waiting
+from tests.unit.forwarder.flying import LIMITS, track_of, waiting
 
 
 def doubled(*ids: int) -> tuple[Sends, list[Flight], list[Flight]]:
     """The sends, the first flights of these casts, and the second ones, which wait to be sent."""
-    lane, sends = Lane(b"f"), Sends()
+    lane, sends = Lane(b"f", LIMITS), Sends()
     first = [Flight(waiting(id_), track_of(lane), 1, 1, True) for id_ in ids]
     sends.double(first, [lane])
     return sends, first, list(track_of(lane).again)
@@ -15,7 +15,7 @@ def doubled(*ids: int) -> tuple[Sends, list[Flight], list[Flight]]:
 
 def test_a_cast_is_doubled_once_in_the_order_of_ids() -> None:
     """Whatever the order in which they are found; asked again nothing happens; other lanes are left alone."""
-    lane, other, sends = Lane(b"f"), Lane(b"g"), Sends()
+    lane, other, sends = Lane(b"f", LIMITS), Lane(b"g", LIMITS), Sends()
     flights = [Flight(waiting(id_), track_of(lane), 0, 0, False) for id_ in (7, 5)]
     strange = Flight(waiting(6), track_of(other), 0, 0, False)
     for _ in range(2):

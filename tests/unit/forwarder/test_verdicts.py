@@ -10,7 +10,7 @@ from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.verdicts import LOGGED_TEXT, Rule, describe, printable, set_back
 from relay.upstream.backoff import Backoff
 from relay.verdict import Outcome, Verdict
-from tests.unit.forwarder.flying import track_of
+from tests.unit.forwarder.flying import LIMITS, track_of
 
 WALL = 1_700_000_000_000_000
 FAILED = Verdict(Outcome.DEFERRED, "work_fail", "the worker failed", counts=True)
@@ -20,7 +20,7 @@ BACKOFF = Backoff(1.0, 900.0)
 
 def flight(attempts: int = 0, failures: int = 0, doubts: int = 0, *, deferred: bool = False) -> Flight:
     """A cast at an upstream."""
-    made = Flight((7, None, b"payload"), track_of(Lane(b"f"), 3), attempts, failures, deferred)
+    made = Flight((7, None, b"payload", 0), track_of(Lane(b"f", LIMITS), 3), attempts, failures, deferred)
     made.doubts = doubts
     made.began_us = WALL - 5
     return made

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from relay.cast import Priority
 from relay.protocol.framing import BadFrame, Framer
 from relay.protocol.packets import HEADER, REQ, RES, Kind, ProtocolError, encode
-from relay.protocol.upstream import HANDLE_LIMIT, KEEP, Conversation, Job
+from relay.protocol.upstream import HANDLE_LIMIT, KEEP, LATE, SUBMIT, SUBMIT_BACKGROUND, Conversation, Job
 
 STATUS = encode(RES, Kind.STATUS_RES, b"H:relay-barrier:0", b"0", b"0", b"0", b"0")
 
@@ -37,7 +37,12 @@ def excepted(handle: bytes, text: bytes = b"why") -> bytes:
 
 def job(token: str, priority: int = Priority.NORMAL) -> Job[str]:
     """A submission."""
-    return token, b"f", b"unique-" + token.encode(), b"payload", priority
+    return token, b"f", b"unique-" + token.encode(), b"payload", SUBMIT[priority]
+
+
+def background(token: str, priority: int = Priority.NORMAL) -> Job[str]:
+    """A submission that is done once it is accepted."""
+    return token, b"f", b"unique-" + token.encode(), b"payload", SUBMIT_BACKGROUND[priority]
 
 
 def conversation(*tokens: str) -> Conversation[str]:
@@ -104,6 +109,73 @@ def test_submissions_are_foreground_in_order_and_end_with_a_barrier() -> None:
     ]
     assert [kind for kind, _ in Framer(frozenset((REQ,)), KEEP, 0).feed(raw)][3:] == [Kind.GET_STATUS]
     assert made.outstanding() == ["a", "b", "c"]
+
+
+# -- background jobs, and late ends ------------------------------------------------------------------------------------
+
+
+def test_a_background_job_is_done_once_its_acceptance_is_proven() -> None:
+    """JOB_CREATED is not enough before the barrier; behind it the job is done, and foreground ones go on."""
+    made = conversation()
+    raw = made.submit([background("a", Priority.HIGH), job("b"), background("c", Priority.LOW), background("d")])
+    kinds = [kind for kind, _ in Framer(frozenset((REQ,)), KEEP, 0).feed(raw)]
+    assert kinds == [
+        Kind.SUBMIT_JOB_HIGH_BG, Kind.SUBMIT_JOB, Kind.SUBMIT_JOB_LOW_BG, Kind.SUBMIT_JOB_BG, Kind.GET_STATUS
+    ]  # fmt: skip
+    error = encode(RES, Kind.ERROR, b"queue_full", b"no room")
+    early = made.feed(created(b"H:1") + created(b"H:2") + created(b"H:3") + error)
+    assert (early.done, early.troubles) == ([], [("d", Kind.ERROR, b"queue_full\0no room")])
+    assert sorted(made.outstanding()) == ["a", "b", "c"]
+    assert made.feed(STATUS).done == ["a", "c"]
+    assert made.outstanding() == ["b"]
+    assert made.feed(complete(b"H:2")).done == ["b"]
+
+
+def test_a_swallowed_background_job_proves_none() -> None:
+    """A barrier too early says that a submission was swallowed: those accepted before it are in doubt, too."""
+    made = conversation()
+    made.submit([background("a"), background("b")])
+    with pytest.raises(ProtocolError, match="swallowed"):
+        made.feed(created(b"H:1") + STATUS)
+    assert sorted(made.outstanding()) == ["a", "b"]
+
+
+def test_what_is_let_go_is_outstanding_no_longer_and_may_be_done_late() -> None:
+    """Only a job whose acceptance is proven can be let go; its completion is told as late, once; a failure is not."""
+    made = running("a", "b", "c")
+    made.submit([job("d")])
+    assert made.let_go(["a", "b", "d"]) == ["a", "b"]
+    assert made.outstanding() == ["c", "d"]
+    news = made.feed(failed(b"H:b") + complete(b"H:a") + complete(b"H:a") + complete(b"H:c"))
+    assert (news.done, news.troubles, news.late) == (["c"], [], ["a"])
+
+
+@pytest.mark.parametrize("end", [failed(b"H:a"), failed(b"H:a\0", REQ), excepted(b"H:a") + failed(b"H:a")])
+def test_a_completion_after_a_failure_is_late(end: bytes) -> None:
+    """A job that failed and then completes is told as failed, then as late."""
+    made = running("a")
+    assert [token for token, _, _ in made.feed(end).troubles] == ["a"]
+    news = made.feed(complete(b"H:a"))
+    assert (news.done, news.late) == ([], ["a"])
+
+
+def test_a_handle_that_was_let_go_is_not_given_again() -> None:
+    """A server that gives the handle of such a job to another is not believed."""
+    made = running("a")
+    made.let_go(["a"])
+    made.submit([job("b")])
+    with pytest.raises(ProtocolError, match="given twice"):
+        made.feed(created(b"H:a"))
+    assert made.outstanding() == ["b"]
+
+
+def test_the_memory_for_late_ends_is_bounded() -> None:
+    """Of more than LATE jobs that were let go the oldest are forgotten."""
+    tokens = [f"{number:05}" for number in range(LATE + 2)]
+    made = running(*tokens)
+    assert made.let_go(tokens) == tokens
+    news = made.feed(b"".join(complete(b"H:" + token.encode()) for token in tokens))
+    assert news.late == tokens[2:]
 
 
 # -- the ends ----------------------------------------------------------------------------------------------------------
@@ -425,18 +497,19 @@ HOSTILE = st.one_of(
 
 
 def claimed(packets: list[tuple[int, bytes]], tokens: list[str]) -> set[str]:
-    """The tokens that these packets can be said to have completed, by counting answers as the protocol does."""
-    owed, handles, found = list(tokens), dict[bytes, str](), set[str]()
+    """The tokens that these packets can be said to have completed, by counting answers as the protocol does.
+
+    A completion may come before the answer that gives its handle.
+    """
+    owed, handles, completed = list(tokens), dict[bytes, str](), set[bytes]()
     for kind, body in packets:
         if kind == Kind.JOB_CREATED and owed:
             handles[body.rstrip(b"\0")] = owed.pop(0)
         elif kind == Kind.ERROR and owed:
             owed.pop(0)
         elif kind == Kind.WORK_COMPLETE and b"\0" in body:
-            handle = body.split(b"\0")[0]
-            if handle in handles:
-                found.add(handles[handle])
-    return found
+            completed.add(body.split(b"\0")[0])
+    return {token for handle, token in handles.items() if handle in completed}
 
 
 @given(st.lists(HOSTILE, max_size=15), st.integers(1, 400))

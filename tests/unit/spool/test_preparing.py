@@ -91,7 +91,7 @@ def test_a_run_of_a_lane_is_kept_together(casts: list[Submission]) -> None:
     arrival.first_id = 7
     made = prepare(arrival, NOW, lanes)
     if made is not None:
-        flat = [(lane, id_, payload) for lane, run in made.fresh for id_, _, payload in run]
+        flat = [(lane, id_, payload) for lane, run in made.fresh for id_, _, payload, _ in run]
         assert flat == [(lanes[one[0], one[3]], 7 + at, one[2]) for at, one in enumerate(casts)]
         assert all(former[0] != later[0] for former, later in zip(made.fresh, made.fresh[1:], strict=False))
 

@@ -78,7 +78,7 @@ def test_every_cast_of_a_golden_spool_is_taken(golden: Writer) -> None:
     normal, high, low = (golden.lane(b"notify", priority) for priority in (1, 0, 2))
     dash = b"-f20e0ebbf3557f2ea2e5eab5a17f2d0c"
     taken = [one.cast for one in golden.take(normal)]
-    assert [(id_ - FIRST, unique, payload) for id_, unique, payload in taken if unique != dash][:3] == [
+    assert [(id_ - FIRST, unique, payload) for id_, unique, payload, _ in taken if unique != dash][:3] == [
         (1, None, b"plain"),
         (2, b"order-1", b"named"),
         (3, b"0123456789abcdef0123456789abcdef", b"\0\xff binary \0"),
@@ -86,7 +86,7 @@ def test_every_cast_of_a_golden_spool_is_taken(golden: Writer) -> None:
     assert taken[3][2] == b"of the payload"
     assert taken[3][1] is not None
     assert taken[3][1].startswith(b"-")
-    assert taken[4][1:] == (None, b"after the move")
+    assert taken[4][1:3] == (None, b"after the move")
     assert [one.cast[2] for one in golden.take(high) + golden.take(low)] == [b"high", b"low"]
     assert not golden.transitions.found_damage
 

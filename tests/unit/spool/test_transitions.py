@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.ageing import Limit, Step
 from relay.spool.preparing import digest, kept_unique
 from relay.spool.transitions import ATTEMPTS_KEPT, pieces, ranges
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
@@ -396,7 +397,7 @@ def test_a_damaged_cast_is_buried_and_the_others_are_delivered(writer: Writer, c
     took = writer.transitions.take(lane, 0, 100, ENOUGH)
     assert [one.cast[0] for one in took.casts] == [ids[at] for at in (0, 1, 3, 4)]
     assert writer.transitions.found_damage
-    writer.write(lambda: writer.transitions.bury_damaged(NOW))
+    writer.write(lambda: writer.transitions.bury_doomed(NOW))
     assert not writer.transitions.found_damage
     assert writer.rows("SELECT id, state, reason FROM fates") == [(ids[2], "dead", "damaged")]
     (counts,) = writer.counts.values()
@@ -413,7 +414,7 @@ def test_damage_of_a_deferred_cast_is_found_when_it_is_due(writer: Writer) -> No
     writer.store(setbacks=[setback(id_, lane, NOW)])
     writer.conn.execute("UPDATE casts SET payload = x'00'")
     assert writer.transitions.take_due(lane, NOW, NOW + 10, 10, ENOUGH).casts == []
-    writer.write(lambda: writer.transitions.bury_damaged(NOW))
+    writer.write(lambda: writer.transitions.bury_doomed(NOW))
     (counts,) = writer.counts.values()
     assert (counts.dead, counts.deferred, counts.ready) == (1, 0, 0)
 
@@ -447,7 +448,7 @@ def test_no_flipped_bit_of_a_cast_keeps_back_the_others(tmp_path: Path, part: st
             assert payloads in ([b"first", b"last"], [b"first", payload, b"last"])
             assert broken.transitions.found_damage == (len(payloads) == 2)
             if broken.transitions.found_damage:
-                broken.write(lambda broken=broken: broken.transitions.bury_damaged(NOW))
+                broken.write(lambda broken=broken: broken.transitions.bury_doomed(NOW))
                 (counts,) = broken.counts.values()
                 assert (counts.dead, counts.ready) == (1, 2)
                 assert [one.cast[2] for one in broken.take(lane)] == [b"first", b"last"]
@@ -533,3 +534,70 @@ def test_what_is_kept_of_a_unique() -> None:
     assert dash == kept_unique(b"-", b"p") != kept_unique(b"-", b"q")
     assert dash is not None
     assert len(dash) == 33
+
+
+# -- late completions --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["ready", "deferred", "dead", "taken", "gone"])
+def test_what_is_done_late_is_retired_whatever_its_state(writer: Writer, state: str) -> None:
+    """By the state on disk, once; its fate and its attempts go with it, and what is gone already is passed over."""
+    (id_,) = writer.accept(cast())
+    lane = writer.lane()
+    if state in ("deferred", "taken"):
+        writer.store(setbacks=[setback(id_, lane, due_at=NOW)])
+    if state == "taken":
+        assert writer.transitions.take_due(lane, NOW, NOW, 10, ENOUGH).casts
+    if state == "dead":
+        writer.store(setbacks=[setback(id_, lane, due_at=None)])
+    if state == "gone":
+        writer.store(done=[(id_, lane, 1, False, 0)])
+    for _ in range(2):
+        changes = writer.write(lambda: writer.transitions.retire_late([id_]))
+        assert changes.retired_late == [id_]
+    (counts,) = writer.counts.values()
+    assert (counts.completed, counts.kept, counts.deferred, counts.dead, counts.bytes) == (1, 0, 0, 0, 0)
+    for table in ("casts", "fates", "attempts"):
+        assert writer.rows(f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+# -- lifetimes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["take", "sweep"])
+def test_what_is_beyond_the_limit_is_buried_and_counted(writer: Writer, way: str) -> None:
+    """Ready ones from the oldest on, those in backoff, and scheduled ones from their moment: dead, reason expired."""
+    ids = writer.accept(*[cast() for _ in range(4)])
+    lane, transitions = writer.lane(), writer.transitions
+    writer.store(setbacks=[setback(ids[1], lane, due_at=NOW)])
+    limit = Limit(NOW - 1, (Step(ids[3], ids[3], NOW, NOW - 1000),))
+    if way == "take":
+        assert [one.cast[0] for one in transitions.take(lane, 0, 10, ENOUGH, limit).casts] == [ids[3]]
+        assert transitions.take_due(lane, NOW, NOW, 10, ENOUGH, limit).casts == []
+    else:
+        took = transitions.expire(lane, 0, 0, 10, limit)
+        assert (took.last_id, took.exhausted) == (ids[2], True)
+    assert transitions.found_doomed
+    assert not transitions.found_damage
+    writer.write(lambda: transitions.bury_doomed(NOW))
+    assert not transitions.found_doomed
+    (counts,) = writer.counts.values()
+    assert (counts.expired, counts.dead, counts.ready, counts.deferred, counts.failures) == (3, 3, 1, 0, 1)
+    assert writer.rows("SELECT DISTINCT reason, error FROM fates") == [("expired", "its lifetime was over")]
+
+
+def test_a_sweep_leaves_what_is_taken_and_stops_at_the_first_that_is_young(writer: Writer) -> None:
+    """What is out is the forwarder's; of ready ones only those behind the cursor; a slice goes on where one ended."""
+    ids = writer.accept(*[cast() for _ in range(6)])
+    lane, transitions = writer.lane(), writer.transitions
+    writer.store(setbacks=[setback(id_, lane, due_at=NOW + id_) for id_ in ids[:3]])
+    assert len(transitions.take_due(lane, NOW + ids[0], NOW + ids[2], 1, ENOUGH).casts) == 1
+    young = Limit(NOW - 1, ())
+    assert transitions.expire(lane, 0, 0, 10, young).last_id == 0
+    assert not transitions.found_doomed
+    old = Limit(NOW + 1000, ())
+    took = transitions.expire(lane, ids[4], 0, 2, old)
+    assert (took.last_id, took.next_due) == (ids[5], NOW + ids[1] + 1)
+    writer.write(lambda: transitions.bury_doomed(NOW))
+    assert [row[0] for row in writer.rows("SELECT id FROM fates WHERE state = 'dead' ORDER BY id")] == [ids[1], ids[5]]
+    assert transitions.expire(lane, None, took.next_due or 0, 2, old).next_due is None

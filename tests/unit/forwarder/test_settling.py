@@ -1,0 +1,211 @@
+"""What becomes of casts that take too long, are done late, are only to be accepted, or are refused as low ones.
+
+The forwarder stands between the fakes of `test_loop`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.protocol.packets import Kind
+from relay.protocol.upstream import News
+from relay.settings import Policy
+from tests.unit.forwarder.test_loop import NAMES, Bench, F, G, run
+
+
+def late(bench: Bench, *flights: object) -> None:
+    """The server says that these were done after all."""
+    bench.forwarder._rotation.outlets[bench.link.server].told(bench.link, News(late=list(flights)))  # type: ignore[arg-type]
+
+
+def test_an_attempt_that_takes_too_long_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After attempt_timeout, not before: counted, with its reason, due again by its backoff, and room for another."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5, lane=F)
+        bench.later(4.9)
+        assert bench.spool.setbacks == []
+        bench.later(0.2)
+        (setback,) = bench.spool.setbacks
+        assert (setback.id, setback.reason, setback.failures, setback.failed) == (5, "attempt_timeout", 1, True)
+        assert setback.error == "no verdict within 5 s"
+        assert setback.due_at is not None
+        assert bench.link.flying == []
+        bench.later(10)
+        assert len(bench.spool.setbacks) == 1
+
+    run(monkeypatch, scenario, attempt_timeout=5.0)
+
+
+def test_only_functions_with_a_timeout_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy may time one function and leave all others alone."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5, lane=F)
+        bench.accept(6, lane=G)
+        bench.later(60)
+        assert [setback.id for setback in bench.spool.setbacks] == [6]
+
+    policy = Policy("g", ("g",), None, None, None, 5.0, None)
+    run(monkeypatch, scenario, policies=(policy,))
+
+
+def test_a_late_completion_retires_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given up and done late: the spool is told to retire it, by its own look at it, once, and it is not sent again."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5)
+        (flight,) = bench.link.flying
+        bench.later(5)
+        assert flight.cast[:3] == (5, None, b"")
+        late(bench, flight)
+        late(bench, flight)
+        assert bench.spool.late == [5]
+        assert bench.spool.done == []
+
+    run(monkeypatch, scenario, attempt_timeout=5.0)
+
+
+def test_a_late_completion_ends_the_attempt_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Done late while it is in flight again, after a lost link: that attempt is done; a second late answer is not."""
+
+    async def scenario(bench: Bench) -> None:
+        first = await bench.open()
+        bench.accept(5)
+        (old,) = first.flying
+        first.break_()
+        await bench.open()
+        assert bench.sent() == [5]
+        late(bench, old)
+        assert [one[0] for one in bench.spool.done] == [5]
+        assert bench.link.flying == []
+        assert bench.spool.late == []
+
+    run(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize(("confirm", "kind"), [("completed", Kind.SUBMIT_JOB), ("accepted", Kind.SUBMIT_JOB_BG)])
+def test_confirm_says_which_job_is_submitted(monkeypatch: pytest.MonkeyPatch, confirm: str, kind: Kind) -> None:
+    """Background where accepted is enough, foreground otherwise; and a policy may say so for one function."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5, lane=F)
+        bench.accept(6, lane=G)
+        assert [job[4] for job in bench.link.sent] == [Kind.SUBMIT_JOB, kind]
+
+    run(monkeypatch, scenario, policies=(Policy("g", ("g",), confirm, None, None, None, None),))
+
+
+def test_low_is_tried_as_normal_where_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refused ones go as normal at once, later ones from the start; on the next link low is tried again."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5, 6)
+        troubles = [(id_, Kind.ERROR, b"server_error\0no CMD_submit_job_low") for id_ in (5, 6)]
+        bench.tell(troubles=troubles)
+        bench.accept(7)
+        kinds = [(job[0].cast[0], job[4]) for job in bench.link.sent]
+        low, normal = Kind.SUBMIT_JOB_LOW, Kind.SUBMIT_JOB
+        assert kinds == [(5, low), (6, low), (5, normal), (6, normal), (7, normal)]
+        assert bench.spool.setbacks == []
+        bench.link.break_()
+        await bench.open()
+        assert bench.link.sent[0][4] == low
+
+    monkeypatch.setitem(NAMES, F, NAMES[F]._replace(priority=2))
+    run(monkeypatch, scenario)
+
+
+def test_a_refusal_of_the_normal_one_is_the_servers_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails as a normal one, too, waits: it was not for its priority."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5)
+        for _ in range(2):
+            bench.tell(troubles=[(5, Kind.ERROR, b"server_error\0broken")])
+        assert len(bench.sent()) == 2
+        bench.later(60)
+        assert bench.link.sent[2][4] == Kind.SUBMIT_JOB
+
+    monkeypatch.setitem(NAMES, F, NAMES[F]._replace(priority=2))
+    run(monkeypatch, scenario)
+
+
+# -- lifetimes ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_in_memory_expires_and_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no upstream at all: after its lifetime it is dead with its reason, uncounted as a failure, and not sent."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.accept(5, 6)
+        bench.later(59)
+        assert bench.spool.setbacks == []
+        bench.accept(7)
+        bench.later(2)
+        assert [(one.id, one.reason, one.due_at, one.failed) for one in bench.spool.setbacks] == [
+            (5, "expired", None, False),
+            (6, "expired", None, False),
+        ]
+        assert bench.forwarder.facts().in_flight_ready == 2
+        bench.stored()
+        assert bench.forwarder.facts().in_flight_ready == 0
+        await bench.open()
+        assert bench.sent() == [7]
+
+    run(monkeypatch, scenario, lifetime=60.0)
+
+
+def test_what_is_too_old_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at once more when it is its turn, whenever the last sweep was; its place in the windows is free again."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.accept(5)
+        bench.now += 61
+        bench.wall += 61 * 10**6
+        bench.accept(6)
+        await bench.open()
+        assert bench.sent() == [6]
+        assert [one.reason for one in bench.spool.setbacks] == ["expired"]
+        bench.tell(done=[6])
+        assert [upstream.in_flight for upstream in bench.forwarder.facts().upstreams] == [0, 0]
+
+    run(monkeypatch, scenario, lifetime=60.0)
+
+
+def test_a_step_of_the_clock_is_written_down_and_expires_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten years on: nothing is too old, deferred casts on disk are looked at, and the step is remembered."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.accept(5)
+        bench.spool.counts[NAMES[F]].deferred = 1
+        bench.later(1)
+        bench.wall += 10 * 365 * 86400 * 10**6
+        bench.later(0.1)
+        bench.later(2)
+        assert bench.spool.setbacks == []
+        assert bench.spool.steps is not None
+        assert len(bench.spool.due_takes) == 1
+
+    run(monkeypatch, scenario, lifetime=60.0)
+
+
+def test_the_disk_is_swept_beyond_what_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where casts have a lifetime, and only for lanes with something on disk that memory does not have."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.accept(*range(5, 500), lane=F)
+        bench.accept(*range(500, 900), lane=G)
+        bench.later(2)
+        (kept,) = [lane for lane in bench.forwarder._heads.lanes.values() if lane.function == b"g"]
+        assert bench.spool.sweeps == [(G, kept.tracks[0].cursor)]
+        assert kept.tracks[0].cursor < 899
+
+    policy = Policy("g", ("g",), None, 60.0, None, None, None)
+    run(monkeypatch, scenario, policies=(policy,))
