@@ -282,7 +282,7 @@ def _insert(transitions: Transitions, id_: int, cast: Incoming, now: int) -> Non
         state, due_at = after(State.NOWHERE, Event.SCHEDULE), cast.not_before
         counts.deferred += 1
     fate = (id_, lane, state.value, int(due_at is not None), due_at, now, cast.attempts, cast.failures)
-    transitions.execute(sql.EDIT_FATE, (*fate, cast.reason or "imported", cast.error, held_by, 0))
+    transitions.execute(sql.EDIT_FATE, (*fate, cast.reason or "imported", cast.error, held_by, 0, None))
     if state in (State.READY, State.DEFERRED):
         transitions.bring_back(lane, due_at or now, scheduled=due_at is not None)
     if cast.origin:
