@@ -19,6 +19,7 @@ from relay.cli import (
     cast,
     check,
     dead,
+    doctor,
     drain,
     export,
     hold,
@@ -58,6 +59,7 @@ VERBS = (
     export,
     imports,
     check,
+    doctor,
 )
 
 

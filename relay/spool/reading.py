@@ -29,6 +29,8 @@ from relay.spool import schema
 from relay.spool import statements as sql
 from relay.spool.changes import Counts
 
+#: the version of the library behind every spool
+SQLITE_VERSION = sqlite3.sqlite_version
 #: casts that one statement looks at
 SLICE = 500
 #: up to so many lanes a listing by function walks each lane's own index; beyond it walks the casts
