@@ -11,6 +11,7 @@ a failing disk shows in `failing`, not as an exception.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
@@ -89,7 +90,9 @@ class Spool:
             self._clock,
         )
         now = self._clock.wall()
-        self.pulse.remember([(id_, (now - at) / 1e6) for id_, at in self._transitions.ages(AGES)])
+        # a page that cannot be read costs a measure, never the start
+        with contextlib.suppress(sqlite3.Error):
+            self.pulse.remember([(id_, (now - at) / 1e6) for id_, at in self._transitions.ages(AGES)])
         self.pulse.mark(self._next_id)
         self._committer.start()
 

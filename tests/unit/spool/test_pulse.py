@@ -1,9 +1,18 @@
 """What the spool measures of itself, on a clock that the test sets."""
 
+import asyncio
+import sqlite3
+from pathlib import Path
+
 import pytest
 
+from relay.clock import Clock
+from relay.settings import Spool as Limits
 from relay.spool import pulse
 from relay.spool.pulse import COMPLETION_S, Pulse
+from relay.spool.spool import Spool
+from relay.spool.transitions import Transitions
+from tests.unit.spool.writing import NOW, Writer, cast
 
 
 class Now:
@@ -102,3 +111,35 @@ def test_marks_are_bounded_and_still_tell_old_from_new() -> None:
     assert measured._ids == sorted(set(measured._ids))
     measured.completed([1, 10 * (3 * pulse.MARKS - 2)])
     assert [within(measured, bound) for bound in (1, 5, 3600, 14_400)] == [0, 1, 1, 2]
+
+
+def test_ages_are_looked_up_from_end_to_end(tmp_path: Path) -> None:
+    """Some casts of many, the first among them, in order; none of none; what is no number any more says nothing."""
+    writer = Writer(tmp_path / "spool" / "spool.db")
+    assert writer.transitions.ages(4) == []
+    ids = writer.accept(*[cast()] * 100)
+    found = writer.transitions.ages(4)
+    assert found == sorted(found)
+    assert found[0] == (ids[0], NOW)
+    assert 2 <= len(found) <= 4
+    writer.conn.execute("UPDATE casts SET accepted_at = 'rotten'")
+    assert writer.transitions.ages(4) == []
+    writer.close()
+
+
+def test_a_spool_whose_ages_cannot_be_read_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is broken costs a measure, not the agent."""
+
+    def broken(self: Transitions, casts: int) -> list[tuple[int, int]]:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(Transitions, "ages", broken)
+
+    async def story() -> None:
+        limits = Limits(path=tmp_path / "spool" / "spool.db", max_casts=0, max_bytes=0, min_free=0)
+        spool = Spool(limits, Clock())
+        spool.start(asyncio.get_running_loop(), lambda error: None)
+        await spool.finish()
+        spool.close()
+
+    asyncio.run(story())
