@@ -2,7 +2,8 @@
 
 What a take reads is looked at by the take.  What the schedule picked is looked at once more (`sift`).  What waits is
 swept: LANES lanes a second take turns; of each what waits in memory is looked at, and on disk a slice of SLICE of its
-ready casts and as many of its deferred ones.  So functions without workers expire, too, and nothing is scanned.  Where
+ready casts and as many of its deferred ones.  A cast that was sent where nobody works on it waits, too: it is given up
+there.  So functions without workers expire, too, and nothing is scanned.  Where
 no function has a lifetime nothing is done at all.
 
 An expired cast is dead with the reason `expired`.  Held casts are never looked at.
@@ -10,10 +11,13 @@ An expired cast is dead with the reason `expired`.  Held casts are never looked 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from relay.ageing import Ageing, Limit, read, written
 from relay.clock import Clock
 from relay.forwarder.heads import Heads
 from relay.forwarder.lanes import Flight, Lane, Track
+from relay.forwarder.outlet import Outlet
 from relay.forwarder.schedule import Schedule
 from relay.forwarder.tally import Tally
 from relay.spool.changes import Setback
@@ -42,7 +46,7 @@ class Expiring:
         """What is too old of a lane at this moment; None where nothing ever is."""
         return self._ageing.limit(lane.rule.lifetime, self._clock.wall()) if lane.rule.lifetime else None
 
-    def tick(self, now: float) -> bool:
+    def tick(self, now: float, outlets: Iterable[Outlet]) -> bool:
         """Watch the clocks, and sweep when it is time; True when the wall clock has stepped."""
         stepped = self._ageing.look(self._clock.wall(), now, self._spool.next_id)
         if stepped:
@@ -50,7 +54,26 @@ class Expiring:
         if self._heads.policies.ages and now >= self._next_at:
             self._next_at = now + SWEEP_S
             self._sweep()
+            for outlet in outlets:
+                self.recall(outlet)
         return stepped
+
+    def recall(self, outlet: Outlet) -> None:
+        """Casts that wait at an upstream which has no worker for them are given up there once they are too old."""
+        if outlet.link is None:
+            return
+        share = outlet.schedule.share
+        found = [
+            flight
+            for flight in outlet.link.outstanding()
+            if not flight.over and share(flight.track.lane).parked and self._is_expired(flight)
+        ]
+        gone = outlet.link.let_go(found) if found else []
+        for flight in gone:
+            outlet.schedule.withdrawn(share(flight.track.lane), flight.size)
+            flight.attempts += 1
+            flight.forget_payload()
+        self._bury(gone)
 
     def sift(self, schedule: Schedule, flights: list[Flight]) -> list[Flight]:
         """Of casts that were picked, those that are not too old; the others are buried."""

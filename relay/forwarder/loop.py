@@ -312,7 +312,7 @@ class Forwarder:
             outlet.tick(now)
             if self._heads.policies.time_attempts:
                 self._give_up_overdue(outlet, now)
-        if self._expiring.tick(now):
+        if self._expiring.tick(now, self._rotation.outlets.values()):
             # what waits for a moment of the wall clock may have to go now
             self._heads.expedite()
         self._heads.tick(now)

@@ -52,6 +52,8 @@ class Agent:
         self.took_to_accept = 0.0
         #: what stands before the program on its command line
         self.prefix: list[str] = []
+        #: variables of its environment beside the test's own
+        self.environment: dict[str, str] = {}
         assert len(self.control) <= LONGEST_SOCKET_PATH, f"too long for a unix socket: {self.control}"
         self._options: dict[str, dict[str, object]] = {
             "intake": {"socket": self.socket},
@@ -81,7 +83,7 @@ class Agent:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=os.environ | {"PYTHONFAULTHANDLER": "1"},
+                env=os.environ | {"PYTHONFAULTHANDLER": "1"} | self.environment,
             )
         return self.process
 

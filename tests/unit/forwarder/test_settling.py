@@ -209,3 +209,22 @@ def test_the_disk_is_swept_beyond_what_is_in_memory(monkeypatch: pytest.MonkeyPa
 
     policy = Policy("g", ("g",), None, 60.0, None, None, None)
     run(monkeypatch, scenario, policies=(policy,))
+
+
+def test_what_waits_where_nobody_works_on_it_expires_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent to find out, and too old by now: given up and buried; one that a worker may have is left alone."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5, lane=F)
+        bench.accept(6, lane=G)
+        (outlet,) = [one for one in bench.forwarder._rotation.outlets.values() if one.link is not None]
+        outlet.schedule.share(bench.link.flying[0].track.lane).workers = 0
+        bench.later(61)
+        assert [(one.id, one.reason, one.due_at, one.attempts) for one in bench.spool.setbacks] == [
+            (5, "expired", None, 1)
+        ]
+        assert [flight.cast[0] for flight in bench.link.flying] == [6]
+        assert outlet.in_flight == 1
+
+    run(monkeypatch, scenario, lifetime=60.0)

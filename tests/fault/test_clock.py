@@ -1,0 +1,79 @@
+"""The host's clock is set, an hour back and ten years on, while casts wait: no stall, no storm, nothing expires by it.
+
+The clock is libfaketime's, over the agent's process alone; the monotonic clock goes on, as where a host's clock is set.
+"""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.rig.callers import cast_all
+from tests.rig.packets import SUBMIT_JOB_EPOCH, request
+from tests.rig.rig import Rig
+from tests.rig.wait import until
+from tests.rig.workers import fail_first
+
+LIBRARIES = [str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")]
+STEPS = {"an hour back": "-3600", "ten years on": "+315360000"}
+
+
+class Clock:
+    """What the agent takes for the time: an offset in seconds, in a file that libfaketime reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.set("+0")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to have this clock."""
+        return {
+            "LD_PRELOAD": LIBRARIES[0],
+            "FAKETIME_TIMESTAMP_FILE": str(self._path),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, offset: str) -> None:
+        """The clock is set; seen at the agent's next look."""
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(f"{offset}\n")
+        fresh.rename(self._path)
+
+
+@pytest.mark.parametrize("offset", STEPS.values(), ids=STEPS.keys())
+def test_a_step_of_the_clock_neither_stalls_nor_floods(rig: Rig, offset: str) -> None:
+    """Casts in backoff go on, new ones are executed, none expires before its time; what is for later waits or comes."""
+    if not LIBRARIES:
+        pytest.skip("libfaketime is not installed")
+    clock = Clock(rig.directory / "clock")
+    rig.serve("gearmand")
+    rig.work(b"moody", act=fail_first(2))
+    rig.work(b"plain")
+    options = {"forwarder": {"backoff_initial": 1, "backoff_max": 2, "policies": "rpc"}}
+    agent = rig.unstarted_agent(options | {"policy_rpc": {"match": "rpc", "lifetime": 8}})
+    agent.environment = clock.environment
+    agent.start()
+    cast_all(agent.socket, b"rpc", [b"nobody works on it"])
+    began = time.monotonic()
+    with agent.connect() as stream:
+        stream.ask(request(SUBMIT_JOB_EPOCH, b"plain", b"", b"%d" % (time.time() + 1800), b"later"))
+    moody = [b"moody-%d" % number for number in range(20)]
+    cast_all(agent.socket, b"moody", moody)
+    until(lambda: len(rig.ledger.tries(b"moody")) >= 5, "the first tries")
+
+    clock.set(offset)
+    plain = [b"plain-%d" % number for number in range(200)]
+    assert cast_all(agent.socket, b"plain", plain).acknowledged == plain
+    rig.ledger.await_done([*plain, *moody])
+    assert len(rig.ledger.tries(b"moody")) == 3 * len(moody), "no storm: each backoff was waited for"
+    if offset.startswith("+"):
+        rig.ledger.await_done([b"later"])
+    else:
+        assert b"later" not in rig.ledger.done()
+    if time.monotonic() - began < 7:
+        assert agent.status()["expired"] == 0, "the step expired it"
+    until(lambda: agent.status()["expired"] == 1, agent.status)
+    assert time.monotonic() - began >= 8
+    assert agent.status()["dead"] == 1
