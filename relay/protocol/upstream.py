@@ -315,7 +315,7 @@ class Conversation(Generic[Token]):
         elif handle in self._late:
             if kind == Kind.WORK_COMPLETE:
                 news.late.append(self._late.pop(handle))
-        elif handle in self._unproven or len(self._early) < len(self._owed):
+        elif handle in self._unproven or len(self._early) < len(self._owed) + len(self._unproven):
             # before its barrier, or even before its JOB_CREATED (JEW): kept until the barrier, the first end counts
             self._early.setdefault(handle, (kind, text))
 

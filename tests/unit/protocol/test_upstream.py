@@ -190,6 +190,14 @@ def test_a_finished_job_is_done_once_whatever_the_reads(read: int) -> None:
     assert made.outstanding() == []
 
 
+def test_completions_before_their_acceptance_are_kept_for_every_job() -> None:
+    """As gearman-java may say it, one job after the other: all of them are done with the barrier."""
+    tokens = [f"{number:02}" for number in range(50)]
+    made = conversation(*tokens)
+    told = b"".join(complete(b"H:" + token.encode()) + created(b"H:" + token.encode()) for token in tokens)
+    assert made.feed(told + STATUS).done == tokens
+
+
 def test_a_completion_before_the_barrier_waits_for_it() -> None:
     """What finishes before its barrier is back is not done yet, and is done by the barrier."""
     made = conversation("a", "b")
