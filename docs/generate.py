@@ -17,14 +17,16 @@ CAUSES: dict[Event, str | None] = {
     Event.ACCEPT: "a COMMIT that holds the cast returned; the caller is answered `JOB_CREATED` after it",
     Event.SCHEDULE: "the same, and the caller named a moment that has not come (`SUBMIT_JOB_EPOCH`)",
     Event.TAKE: "the forwarder submitted it to the upstream in use",
-    Event.DONE: "the upstream reported `WORK_COMPLETE`, behind a clean barrier; once the link is lost, or another"
-    " verdict is in, nothing that an upstream says of that attempt is heard",
+    Event.DONE: "the upstream reported `WORK_COMPLETE`, behind a clean barrier, or accepted it where `confirm` is"
+    " `accepted`; of an attempt that ended otherwise, too, while its link holds and its handle is remembered",
     Event.DOUBT: "the link was lost before the verdict, or the upstream answered the submission with an `ERROR` that is"
     " its own trouble; nothing is written, so on disk the cast is still what it was when it was taken",
-    Event.FAIL: "the worker reported `WORK_FAIL` or `WORK_EXCEPTION`, and it was not the last failure, or relay drains",
+    Event.FAIL: "the worker reported `WORK_FAIL` or `WORK_EXCEPTION`, or took longer than"
+    " `attempt_timeout`, and it was not the last failure, or relay drains",
     Event.EXHAUST: "the worker reported a failure, and with it there are `max_attempts` of them",
     Event.REFUSE: "the upstream answered the submission with an `ERROR` that says it can never be taken",
     Event.DAMAGE: "the cast was read from disk, and its checksum does not fit",
+    Event.EXPIRE: "its `lifetime` was over before it was sent, or while it waited where nobody works on it",
     Event.HOLD: "an operator held it, or `hold --new` holds its function",
     Event.RELEASE: "an operator released it, or the hold of its function lapsed or was ended",
     Event.BURY: "an operator buried it",
@@ -34,9 +36,7 @@ CAUSES: dict[Event, str | None] = {
     Event.MOVE: "an operator purged what `export --hold` wrote out",
 }
 #: moves of an event that has a cause, which nothing causes yet all the same
-NOT_YET: frozenset[tuple[State, Event]] = frozenset(
-    (state, Event.DONE) for state in (State.READY, State.DEFERRED, State.HELD, State.DEAD)
-)
+NOT_YET: frozenset[tuple[State, Event]] = frozenset()
 
 HEAD = """\
 # The life of a cast

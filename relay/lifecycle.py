@@ -47,6 +47,7 @@ class Event(Enum):
     EXHAUST = "attempts used up"
     REFUSE = "refused for good"
     DAMAGE = "found damaged"
+    EXPIRE = "expired"
     HOLD = "hold"
     RELEASE = "release"
     BURY = "bury"
@@ -76,6 +77,9 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.DEAD, Event.DONE): State.RETIRED,
     (State.READY, Event.DAMAGE): State.DEAD,
     (State.DEFERRED, Event.DAMAGE): State.DEAD,
+    (State.READY, Event.EXPIRE): State.DEAD,
+    (State.DEFERRED, Event.EXPIRE): State.DEAD,
+    (State.IN_FLIGHT, Event.EXPIRE): State.DEAD,
     (State.READY, Event.HOLD): State.HELD,
     (State.DEFERRED, Event.HOLD): State.HELD,
     (State.HELD, Event.RELEASE): State.READY,

@@ -27,6 +27,7 @@ _DEAD = after(State.IN_FLIGHT, Event.EXHAUST)
 assert after(State.NOWHERE, Event.SCHEDULE) is _DEFERRED
 assert after(State.IN_FLIGHT, Event.REFUSE) is _DEAD
 assert after(State.READY, Event.DAMAGE) is _DEAD
+assert after(State.READY, Event.EXPIRE) is after(State.DEFERRED, Event.EXPIRE) is _DEAD
 
 #: why a cast is buried that was not sent, and what is said of it
 DAMAGED, EXPIRED = "damaged", "expired"
