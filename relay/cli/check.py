@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relay.cli import formats
+from relay.cli import formats, offline
 from relay.cli.exits import DONE, FAILED, Failed, NotPermitted, Owned
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
         if not os.access(path.parent, os.X_OK) and path.parent.exists():
             raise NotPermitted(f"{path}: this user may not read the spool")
         raise Failed(f"there is no spool at {path}")
+    offline.become_owner(path)
     try:
         lock = opening.lock(path, 0)
     except SpoolOwned as error:

@@ -39,23 +39,25 @@ def instead_of(agent: NotRunning) -> Iterator[None]:
 
 @contextmanager
 def owned(path: Path) -> Iterator[Spooled]:
-    """The spool itself, to be changed, under its lock; as the user that it belongs to, where root asks.
-
-    What root would leave behind there, the agent could not open.
-    """
+    """The spool itself, to be changed, under its lock; as the user that it belongs to, where root asks."""
     from relay.clock import Clock
     from relay.spool.offline import Spooled
 
     uid = os.geteuid()
+    become_owner(path)
+    with closing(Spooled(path, Clock(), uid)) as spooled:
+        yield spooled
+
+
+def become_owner(path: Path) -> None:
+    """Where root asks, go on as the user that the spool belongs to: what root leaves there, no agent can open."""
     try:
         owner = path.stat()
     except OSError:
-        owner = None
-    if uid == 0 and owner is not None and owner.st_uid != 0:
+        return
+    if os.geteuid() == 0 and owner.st_uid != 0:
         os.setegid(owner.st_gid)
         os.seteuid(owner.st_uid)
-    with closing(Spooled(path, Clock(), uid)) as spooled:
-        yield spooled
 
 
 def say(agent: NotRunning) -> None:

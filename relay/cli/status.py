@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from relay.cli.exits import DONE, NotRunning
 
 if TYPE_CHECKING:
     from relay.cli.arguments import Verbs
+    from relay.facts import Problem
     from relay.spool.reading import Totals
 
 PROMETHEUS = "prometheus"
@@ -37,13 +39,13 @@ def run(options: argparse.Namespace) -> int:
         try:
             text = agent.text("/metrics")
         except NotRunning as gone:
-            text = _metrics(_read(options.places.spool, gone))
+            text = _metrics(_read(options.places.spool, gone), _problems(options.places.spool))
         sys.stdout.write(text)
         return DONE
     try:
         answer = agent.ask("GET", "/v1/status")
     except NotRunning as gone:
-        answer = _status(_read(options.places.spool, gone))
+        answer = _status(_read(options.places.spool, gone), _problems(options.places.spool))
     formats.show_object(options, answer)
     return DONE
 
@@ -57,7 +59,22 @@ def _read(path: Path, agent: NotRunning) -> Totals:
     return totals
 
 
-def _status(totals: Totals) -> dict[str, Any]:
+def _problems(path: Path) -> list[Problem]:
+    """What can be seen of the spool from outside; since when, as far as its files tell."""
+    import time
+
+    from relay.facts import Problem
+    from relay.spool import quarantine, watching
+
+    sights, found = watching.look(path), []
+    if sights.quarantined:
+        found.append(Problem("quarantined", sights.quarantined, quarantine.kept(path)[-1][0].stat().st_ctime))
+    if sights.long_log:
+        found.append(Problem("log_too_long", sights.long_log, time.time()))
+    return found
+
+
+def _status(totals: Totals, problems: Sequence[Problem]) -> dict[str, Any]:
     import relay
     from relay.clock import wall_us
     from relay.control import answers
@@ -71,13 +88,13 @@ def _status(totals: Totals) -> dict[str, Any]:
         accepting=False,
         oldest_seconds=max(0, wall_us() - totals.oldest.accepted_at) / 1e6 if totals.oldest else 0.0,
         spool_bytes=totals.bytes_on_disk,
-        problems=(),
+        problems=problems,
         version=relay.__version__,
     )
 
 
-def _metrics(totals: Totals) -> str:
+def _metrics(totals: Totals, problems: Sequence[Problem]) -> str:
     from relay.control import metrics
 
-    known = metrics.Reading(_status(totals), totals.lanes, {}, {}, {}, {}, None, None)
+    known = metrics.Reading(_status(totals, problems), totals.lanes, {}, {}, {}, {}, None, None)
     return metrics.render(known, process=False).decode()

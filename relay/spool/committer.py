@@ -286,7 +286,7 @@ class Committer:
             log.info("the spool can be written again")
         changes = transitions.committed()
         self.pulse.end(sum([counts.accepted for counts in changes.counts.values()]))
-        self._look_at_room()
+        self._look_for_room(transitions)
         self._post(self._told, Committed(batch.arrivals, changes, None))
 
     def _probe(self, closed: str | None, now: int, *, casts: bool) -> tuple[str | None, bool]:
@@ -364,7 +364,7 @@ class Committer:
             self._transitions.forget()
             raise
         changes = self._transitions.committed()
-        self._look_at_room()
+        self._look_for_room(self._transitions)
         self._post(self._told, Committed((), changes, None))
         return result
 
@@ -389,7 +389,11 @@ class Committer:
         return closed or ("spool_full" if casts > room or size > left else None)
 
     def _look_for_room(self, _: Transitions) -> None:
-        self._look_at_room()
+        """Behind a COMMIT, or with nothing to write: what goes wrong here is nobody's verdict."""
+        try:
+            self._look_at_room()
+        except sqlite3.Error as error:
+            log.error("the spool cannot be read: %s", error)
 
     def _look_at_room(self) -> tuple[str | None, int, int]:
         """(code that refuses every new cast, casts that have room, bytes that have room)."""

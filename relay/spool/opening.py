@@ -28,7 +28,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from relay.errors import SpoolOwned, SpoolUnusable
-from relay.spool import quarantine, schema, wal
+from relay.spool import needed, quarantine, schema, wal
 from relay.spool import statements as sql
 from relay.spool.ballast import BALLAST_BYTES, Ballast
 from relay.spool.quarantine import sync
@@ -44,6 +44,7 @@ SMALLEST_DATABASE = 512
 #: seconds to wait for another agent's lock, and for a reader that blocks the checkpoint
 LOCK_WAIT_S = 30.0
 CHECKPOINT_WAIT_S = 5.0
+PAGE_BYTES = 4096
 #: bytes up to which a database of another auto_vacuum is rewritten at the start, so that it can shrink
 REWRITE_BYTES = 16 * 1024 * 1024
 #: what SQLite says of a file that will not get better by trying again
@@ -53,7 +54,6 @@ _ROTTEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 INCREMENTAL = 2
 #: (pragma, value to set, value to read back)
 PRAGMAS: tuple[tuple[str, str, object], ...] = (
-    ("auto_vacuum", "INCREMENTAL", INCREMENTAL),
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", 2),
     ("journal_size_limit", str(4 * 1024 * 1024), 4 * 1024 * 1024),
@@ -125,6 +125,9 @@ def lock(path: Path, wait_s: float, pause: Callable[[float], None] = time.sleep)
                 os.close(descriptor)
                 raise SpoolOwned(f"another agent (pid {owner or 'unknown'}) owns {path}") from None
             pause(0.1)
+        except OSError as error:
+            os.close(descriptor)
+            raise SpoolUnusable(f"{name}: {error.strerror}") from None
         else:
             _note(descriptor, noted(descriptor)[1])
             return descriptor
@@ -289,38 +292,51 @@ def _read_needed(uri: str) -> None:
     conn = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=1)
     try:
         schema.check(conn)
-        for statement in sql.NEEDED if schema.version(conn) else ():
-            conn.execute(statement).fetchall()
+        if found := schema.version(conn):
+            needed.read(conn, found)
+    except needed.Rotten as error:
+        raise _Unreadable(str(error)) from None
     finally:
         conn.close()
 
 
 def _set_up(conn: sqlite3.Connection, path: Path) -> None:
-    _rewrite(conn)
+    if not _pragma(conn, "page_count"):
+        # only before there is anything, and before the log
+        conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
     for name, value, expected in PRAGMAS:
         conn.execute(f"PRAGMA {name} = {value}").fetchall()
         found = conn.execute(f"PRAGMA {name}").fetchone()[0]
-        # an existing database keeps its auto_vacuum; it costs space, not safety
-        if found != expected and name != "auto_vacuum":
+        if found != expected:
             raise SpoolUnusable(f"{path}: SQLite will not set {name} to {value} (it says {found})")
     deadline = time.monotonic() + CHECKPOINT_WAIT_S
     while conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
         if time.monotonic() >= deadline:
             raise SpoolUnusable(f"{path}: a reader ({readers(path)}) blocks the checkpoint that a start needs")
         time.sleep(0.05)
+    # only now: what is written before stands behind whatever the log in the cache and the one on disk differ by
+    _rewrite(conn)
 
 
 def _rewrite(conn: sqlite3.Connection) -> None:
-    """Give a small database that was made without it auto_vacuum=INCREMENTAL; a large one stays as it is."""
-    if conn.execute("PRAGMA auto_vacuum").fetchone()[0] == INCREMENTAL:
+    """Give a small database that was made without it auto_vacuum=INCREMENTAL; a large one stays as it is.
+
+    So does one that cannot be rewritten: it costs space, not safety, and is no reason to refuse or to set aside.
+    """
+    if _pragma(conn, "auto_vacuum") == INCREMENTAL or _pragma(conn, "page_count") * PAGE_BYTES > REWRITE_BYTES:
         return
-    pages, size = (conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    if 0 < pages * size <= REWRITE_BYTES:
-        conn.execute("PRAGMA synchronous = FULL")
+    try:
         # so small it needs no file elsewhere, where the agent may not be allowed to write
         conn.execute("PRAGMA temp_store = MEMORY")
         conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
         conn.execute("VACUUM")
+    except sqlite3.Error as error:
+        log.warning("the spool cannot be rewritten so that it can shrink: %s", error)
+
+
+def _pragma(conn: sqlite3.Connection, name: str) -> int:
+    found: int = conn.execute(f"PRAGMA {name}").fetchone()[0]
+    return found
 
 
 def readers(path: Path) -> str:

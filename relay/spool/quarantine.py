@@ -2,7 +2,8 @@
 
 The directory is `<spool>.quarantine-<time>`, with the database and its logs under their own names (so that any tool
 opens them together) and a file `reason`.  It is made as `<spool>.quarantine-partial`, filled, and then renamed; a start
-that finds a partial one, because the last was killed there, goes on with it before it looks at anything else.  So the
+that finds a partial one with a file of the spool in it, because the last was killed there, goes on with it before it
+looks at anything else.  So the
 pair is never parted, whichever step a kill or a power cut falls on: the logs follow the database.
 
 Nothing is ever removed: an operator moves the directory away when it has been seen to, and until then `kept` lists it.
@@ -11,6 +12,8 @@ Raises OSError as the disk does.
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import os
 import shutil
 import time
@@ -31,18 +34,37 @@ def set_aside(path: Path, reason: str, now_s: float) -> Path:
 
 
 def keep_log(path: Path, reason: str, now_s: float) -> Path:
-    """Copy the log of the database at `path` into such a directory, and leave it where it is."""
+    """Copy the log of the database at `path` into such a directory, and leave it where it is.
+
+    A copy of the same bytes that is there already is the copy: a start that is refused behind this, again and again,
+    does not fill the disk with them.
+    """
+    own = Path(f"{path}-wal")
+    for directory, _ in kept(path):
+        with contextlib.suppress(OSError):
+            if filecmp.cmp(own, directory / own.name, shallow=False):
+                return directory
     partial = _partial(path, "copy")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     _write(partial / _REASON, reason)
-    copy(Path(f"{path}-wal"), partial / f"{path.name}-wal")
+    copy(own, partial / own.name)
     return _name(path, partial, now_s)
 
 
 def resume(path: Path, now_s: float) -> Path | None:
-    """Go on where a kill interrupted `set_aside`; the directory, or None where nothing was begun."""
-    return _finish(path, now_s) if _partial(path).is_dir() else None
+    """Go on where a kill interrupted `set_aside`; the directory, or None where no file had been moved.
+
+    Then somebody may have seen to the spool meanwhile, so whoever opens it decides anew.
+    """
+    partial = _partial(path)
+    if not partial.is_dir():
+        return None
+    if {one.name for one in partial.iterdir()} <= {_REASON}:
+        shutil.rmtree(partial)
+        sync(path.parent)
+        return None
+    return _finish(path, now_s)
 
 
 def kept(path: Path) -> list[tuple[Path, str]]:

@@ -65,11 +65,15 @@ class Room:
         return None if self._has_space() else "disk_full", casts, size
 
     def filled(self, *, casts: bool) -> None:
-        """SQLite says that it is full: make what room can be made, for verdicts at any rate."""
-        pages, most = self._pragma("page_count"), self._pragma("max_page_count")
-        if pages >= most and not casts:
-            self._stop_at(pages * PAGE_BYTES + BACKSTOP_BYTES)
-        elif pages < most or self._free() < BALLAST_BYTES:
+        """SQLite says that it is full: make what room can be made, for verdicts at any rate.
+
+        The transaction was rolled back, and the database with it to what it was before: how many pages it has now does
+        not say whether it was its limit that stopped it.
+        """
+        most = self._pragma("max_page_count")
+        if most < _MOST_PAGES and not casts:
+            self._stop_at(most * PAGE_BYTES + BACKSTOP_BYTES)
+        if most >= _MOST_PAGES or self._free() < BALLAST_BYTES:
             self._ballast.give_up()
             self._enough = False
 

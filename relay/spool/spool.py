@@ -57,15 +57,20 @@ class Spool:
         self._opened = open_spool(limits.path, clock.wall() / 1e6, machine_id(), lock_wait_s)
         self._next_id = self._opened.identity.next_id
         self._transitions = Transitions(self._opened.conn, self._opened.draining)
+        try:
+            counts, paused = self._transitions.load(), self._opened.conn.execute(sql.PAUSED).fetchall()
+        except sqlite3.Error as error:
+            close_spool(self._opened)
+            raise SpoolUnusable(f"{self._path}: {error}") from None
         #: counts by lane
-        self.counts: dict[LaneName, Counts] = self._transitions.load()
+        self.counts: dict[LaneName, Counts] = counts
         #: the lanes that stand on disk, by function and priority
         self._numbers = {(name.function, name.priority): name.number for name in self.counts}
         self.draining = self._opened.draining
         #: True once the drain that is on has made the deferred casts due; after a restart that is not known
         self._made_due = False
         #: the upstreams that an operator has paused, and since when (us)
-        self.paused: dict[str, int] = dict(self._opened.conn.execute(sql.PAUSED).fetchall())
+        self.paused: dict[str, int] = dict(paused)
         #: told of each that is paused or resumed
         self.on_paused: Callable[[str, bool], None] = lambda _, __: None
         self.on_committed: Callable[[Committed], None] = lambda _: None

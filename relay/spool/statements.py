@@ -87,6 +87,8 @@ READY_IDS = (
 READ_CAST = f"SELECT {_CAST} FROM casts WHERE id = ?"
 #: ids and sizes behind an id; and casts whole, from behind one id to another
 SIZES_AFTER = "SELECT id, length(payload) FROM casts WHERE id > ? ORDER BY id LIMIT ?"
+LANE_NUMBERS = "SELECT number FROM lanes"
+IDS_AFTER = "SELECT id FROM casts INDEXED BY casts_by_lane WHERE lane = ? AND id > ? ORDER BY id LIMIT ?"
 READ_CASTS = f"SELECT {_CAST} FROM casts WHERE id > ? AND id <= ? ORDER BY id"
 _DUE = (
     "SELECT id, attempts, failures, 1 AS deferred, aged_from FROM fates"
@@ -186,5 +188,3 @@ GET_META = "SELECT value FROM meta WHERE name = ?"
 SET_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 SPOOLS = "SELECT first_id, spool_id, machine_id FROM spools ORDER BY first_id"
 INSERT_SPOOL = "INSERT OR REPLACE INTO spools (first_id, spool_id, machine_id) VALUES (?, ?, ?)"
-#: what must be readable for anything to be written, in any format: what every COMMIT changes, and the end of the casts
-NEEDED = ("SELECT * FROM meta", "SELECT * FROM spools", "SELECT * FROM lanes", "SELECT max(id) FROM casts")

@@ -105,14 +105,22 @@ class Transitions:
         return found
 
     def ages(self, casts: int) -> list[tuple[int, int]]:
-        """At most so many casts from end to end of what is here: ids, ascending, and when accepted (us)."""
+        """At most so many casts from end to end of what is here: ids, ascending, and when accepted (us).
+
+        One that cannot be read, or is no number any more, is left out: its turn will come when it is taken.
+        """
         first, last = self._execute(sql.ENDS).fetchone()
         if first is None:
             return []
-        steps = range(first, last + 1, max(1, (last - first) // casts + 1))
-        found = {self._execute(sql.ACCEPTED_FROM, (id_,)).fetchone() for id_ in steps}
-        # what a flipped bit has made something else of says nothing
-        return sorted([(id_, at) for id_, at in found if isinstance(at, int)])
+        found: set[tuple[int, int]] = set()
+        for id_ in range(first, last + 1, max(1, (last - first) // casts + 1)):
+            try:
+                row = self._execute(sql.ACCEPTED_FROM, (id_,)).fetchone()
+            except sqlite3.Error:
+                continue
+            if row is not None and isinstance(row[1], int):
+                found.add(row)
+        return sorted(found)
 
     def name(self, lane: int) -> LaneName:
         """The function and priority of a lane's number."""

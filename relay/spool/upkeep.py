@@ -80,16 +80,16 @@ class Upkeep:
         if now < self._wanted_at:
             return
         try:
-            self._wanted_at = now + (IDLE_S if self._shorten() or self._shrink() else self._verify(now))
+            # what a slice moves goes into the log, which a reader must not make as long as the file
+            busy = not self._is_long_after_shortening() and self._shrink()
+            self._wanted_at = now + (IDLE_S if busy else self._verify(now))
         except sqlite3.Error as error:
             log.error("the upkeep of the spool failed: %s", error)
             self._wanted_at = now + REST_S
 
-    def _shorten(self) -> bool:
-        try:
-            if os.stat(self._log).st_size <= LOG_BYTES:
-                return False
-        except OSError:
+    def _is_long_after_shortening(self) -> bool:
+        """Cut a long log short; True where a reader keeps it long."""
+        if not self._is_long():
             return False
         # a reader makes it busy, and is not waited for
         self._conn.execute("PRAGMA busy_timeout = 0").fetchall()
@@ -97,7 +97,13 @@ class Upkeep:
             self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             self._conn.execute("PRAGMA busy_timeout = 1000").fetchall()
-        return False
+        return self._is_long()
+
+    def _is_long(self) -> bool:
+        try:
+            return os.stat(self._log).st_size > LOG_BYTES
+        except OSError:
+            return False
 
     def _shrink(self) -> bool:
         free = self._pragma("freelist_count") * _PAGE_BYTES
@@ -119,23 +125,48 @@ class Upkeep:
 
     def _verify_some(self) -> bool:
         """Read some casts behind the last one read; False at the end of a pass."""
-        sizes = self._conn.execute(sql.SIZES_AFTER, (self._verified_to, VERIFY_CASTS)).fetchall()
-        last, size = self._verified_to, 0
-        for id_, more in sizes:
-            size += more
-            if last > self._verified_to and size > VERIFY_BYTES:
-                break
-            last = id_
-        for row in self._conn.execute(sql.READ_CASTS, (self._verified_to, last)):
-            if not sound(row):
-                self._found.append(row[0])
-        self._verified_to = last
-        if sizes:
+        try:
+            last, found = self._read_some()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            last, found = self._read_singly()
+        self._found += found
+        if last > self._verified_to:
+            self._verified_to = last
             return True
         if set(self._found) - set(self.rotten):
             log.error("casts that lie in the spool are damaged: %d, the first is %d", len(self._found), self._found[0])
         self.rotten, self._found, self._verified_to = tuple(self._found), [], 0
         return False
+
+    def _read_some(self) -> tuple[int, list[int]]:
+        """Verify a slice: the last id read, and the ids of what is rotten."""
+        last, size = self._verified_to, 0
+        for id_, more in self._conn.execute(sql.SIZES_AFTER, (last, VERIFY_CASTS)).fetchall():
+            size += more
+            if last > self._verified_to and size > VERIFY_BYTES:
+                break
+            last = id_
+        rows = self._conn.execute(sql.READ_CASTS, (self._verified_to, last))
+        return last, [row[0] for row in rows if not sound(row)]
+
+    def _read_singly(self) -> tuple[int, list[int]]:
+        """The same where a page of the table cannot be read: the ids by the index alone, then one cast at a time."""
+        ids: list[int] = []
+        for (lane,) in self._conn.execute(sql.LANE_NUMBERS).fetchall():
+            ids += [row[0] for row in self._conn.execute(sql.IDS_AFTER, (lane, self._verified_to, VERIFY_CASTS))]
+        chosen = sorted(ids)[:VERIFY_CASTS]
+        return (chosen[-1] if chosen else self._verified_to), [id_ for id_ in chosen if not self._is_sound(id_)]
+
+    def _is_sound(self, id_: int) -> bool:
+        try:
+            row = self._conn.execute(sql.READ_CAST, (id_,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            return False
+        return row is not None and sound(row)
 
     def _pragma(self, name: str) -> int:
         found: int = self._conn.execute(f"PRAGMA {name}").fetchone()[0]

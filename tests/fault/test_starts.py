@@ -69,6 +69,8 @@ def test_a_damaged_spool_is_set_aside(agent: Agent, damage: str) -> None:
         record = cast_all(agent.socket, FUNCTION, [b"new"])
         assert id_of(record.handles[0])
         assert agent.term() == 0
+        (told,) = agent.ask("status")["problems"]
+        assert (told["code"], told["text"]) == ("quarantined", problem["text"])
     assert agent.log.count("a new one begins") == 1
     directory.rename(agent.directory / "seen")
     agent.start()

@@ -17,6 +17,7 @@ from relay.clock import Clock
 from relay.settings import Spool as Limits
 from relay.spool.changes import Took
 from relay.spool.committer import LINGER_VERDICTS, Committed, Committer, _Verdicts
+from relay.spool.room import Room
 from relay.spool.transitions import Transitions
 from relay.spool.trouble import RETRY_S, STRIKES
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
@@ -620,3 +621,26 @@ def test_a_bug_in_the_thread_is_told(path: Path) -> None:
         running.writer.close()
 
     asyncio.run(scenario())
+
+
+def test_a_look_for_room_that_fails_behind_a_commit_is_no_verdict(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was committed is told as such, a caller's batch and an operator's change; the writer goes on."""
+
+    async def scenario(running: Running) -> None:
+        await running.accept(running.writer.arrival([cast()]))
+        real = Room.left
+
+        def left(room: Room, kept: int, kept_bytes: int) -> tuple[str | None, int, int]:
+            if not room._conn.in_transaction:
+                raise sqlite3.OperationalError("disk I/O error")
+            return real(room, kept, kept_bytes)
+
+        monkeypatch.setattr(Room, "left", left)
+        arrival = running.writer.arrival([cast()])
+        (committed,) = await running.accept(arrival)
+        assert committed.error is None
+        assert committed.changes.counts[1].accepted == 1
+        assert await running.committer.call(lambda transitions: transitions.set_draining(True) or "done") == "done"
+        assert not running.broken.done()
+
+    run(path, scenario)

@@ -624,3 +624,53 @@ def test_a_rollback_journal_of_a_spool_in_the_making_is_undone(tmp_path: Path) -
     assert opened.identity.next_id
     close_spool(opened)
     assert not quarantine.kept(path)
+
+
+def test_a_copy_of_a_log_is_made_once(path: Path) -> None:
+    """A start that is refused behind it, again and again, does not fill the disk with copies."""
+    with left_by_a_crash(path, b"one"):
+        first = quarantine.keep_log(path, "why", 1000.0)
+        assert quarantine.keep_log(path, "why", 2000.0) == first
+        log = path.with_name("spool.db-wal")
+        log.write_bytes(log.read_bytes() + b"more")
+        assert quarantine.keep_log(path, "why", 3000.0) != first
+    assert len(kept(path)) == 2
+
+
+def test_a_quarantine_that_moved_nothing_is_decided_anew(path: Path) -> None:
+    """Somebody may have put a sound spool there meanwhile: it stays."""
+    writer = Writer(path)
+    writer.accept(cast())
+    writer.close()
+    partial = path.with_name("spool.db.quarantine-partial")
+    partial.mkdir()
+    (partial / "reason").write_text("it was")
+    writer = Writer(path)
+    assert writer.rows("SELECT count(*) FROM casts") == [(1,)]
+    writer.close()
+    assert kept(path) == []
+    assert not partial.exists()
+
+
+def test_a_lock_that_cannot_be_had_is_refused(directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a file system without locks says it: not by a bug."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(opening.fcntl, "flock", flock)
+    with pytest.raises(SpoolUnusable, match="No locks available"):
+        opened(path)
+
+
+def test_nothing_is_written_before_the_log_is_at_its_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a reader blocks the checkpoint, the log is left as it was found."""
+    monkeypatch.setattr(opening, "CHECKPOINT_WAIT_S", 0)
+    reading = "import sqlite3, sys\nc = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True, isolation_level=None)"
+    reading += "\nc.execute('BEGIN')\nc.execute('SELECT * FROM casts').fetchall()"
+    with left_by_a_crash(path, b"one"), python(reading, path):
+        log = path.with_name("spool.db-wal")
+        before = log.read_bytes()
+        with pytest.raises(SpoolUnusable, match="blocks the checkpoint"):
+            opened(path)
+        assert log.read_bytes() == before

@@ -133,3 +133,19 @@ def test_a_disk_that_cannot_be_asked_is_full(
     monkeypatch.setattr(os, "statvfs", fail)
     assert [stage.room.left(0, 0)[0] for _ in range(3)] == ["disk_full"] * 3
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("casts", [True, False])
+def test_a_batch_that_did_not_fit_under_the_limit_is_told_from_a_full_disk(stage: Stage, casts: bool) -> None:
+    """Rolled back, the database is smaller than its limit: verdicts lift it all the same, the ballast stays."""
+    stage.made(max_bytes=1024 * 1024)
+    stage.room.left(0, 0)
+    most = stage.most_pages()
+    (pages,) = stage.writer.conn.execute("PRAGMA page_count").fetchone()
+    assert pages < most
+    stage.room.filled(casts=casts)
+    assert stage.most_pages() == (most if casts else most + BACKSTOP_BYTES // PAGE_BYTES)
+    assert stage.ballast.held
+    stage.free = 0
+    stage.room.filled(casts=casts)
+    assert not stage.ballast.held

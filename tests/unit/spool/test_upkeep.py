@@ -36,6 +36,24 @@ def drained(writer: Writer, size: int) -> None:
         writer.store(done=[(id_, 1, 100_000, False, 0) for id_ in ids])
 
 
+def scribble(path: Path, ids: list[int]) -> list[int]:
+    """Make one page of the table one that SQLite calls corrupt; the ids of the casts on it."""
+    content = bytearray(path.read_bytes())
+    leaves = [at for at in range(0, len(content), 4096) if content[at] == 0x0D and b"MARK" in content[at : at + 4096]]
+    content[leaves[len(leaves) // 2]] = 0x77
+    path.write_bytes(content)
+    conn = sqlite3.connect(path)
+    lost = []
+    for id_ in ids:
+        try:
+            conn.execute("SELECT payload FROM casts WHERE id = ?", (id_,)).fetchone()
+        except sqlite3.DatabaseError:
+            lost.append(id_)
+    conn.close()
+    assert 0 < len(lost) < len(ids)
+    return lost
+
+
 @pytest.mark.parametrize(
     ("pages", "took", "next_pages"),
     [(32, 0.0, 64), (32, SLICE_S, 32), (32, 3 * SLICE_S, 16), (1, 1.0, 1), (MOST_PAGES, 0.0, MOST_PAGES)],
@@ -146,3 +164,45 @@ def test_nothing_is_done_before_it_is_due(writer: Writer, monkeypatch: pytest.Mo
     upkeep = Upkeep(writer.conn, writer.path)
     monkeypatch.setattr(os, "stat", lambda _: pytest.fail("it looked"))
     upkeep.step(0.0)
+
+
+def test_nothing_is_given_back_while_a_reader_keeps_the_log_long(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a slice moves goes into the log: it would grow to the file's size. Without the reader it goes on."""
+    monkeypatch.setattr(module, "SPARE_BYTES", 1024 * 1024)
+    monkeypatch.setattr(module, "LOG_BYTES", 1024 * 1024)
+    log = Path(f"{writer.path}-wal")
+    early = writer.accept(*[cast(payload=bytes(100_000))] * 200)
+    writer.accept(*[cast(payload=bytes(100_000))] * 200)
+    writer.store(done=[(id_, 1, 100_000, False, 0) for id_ in early])
+    writer.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    reader = sqlite3.connect(f"file:{writer.path}?mode=ro", uri=True, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM casts").fetchall()
+    upkeep = Upkeep(writer.conn, writer.path)
+    for number in range(200):
+        upkeep.step(LATER + number)
+    # the last slice may begin just below the bound, and moves MOST_PAGES at most
+    assert log.stat().st_size < 1024 * 1024 + 3 * MOST_PAGES * 4096 / 2
+    free = pragma(writer, "freelist_count") * 4096
+    assert free > 2 * 1024 * 1024
+    reader.close()
+    for number in range(200, 1000):
+        upkeep.step(LATER + number)
+    assert pragma(writer, "freelist_count") * 4096 <= 1024 * 1024
+
+
+def test_a_page_that_cannot_be_read_ends_no_pass(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
+    """The casts on it are told as damaged, with those elsewhere that are; it is no failure of the chores."""
+    ids = writer.accept(*[cast(payload=b"MARK" + bytes(1500))] * 400)
+    last = ids[-1]
+    writer.conn.execute("UPDATE casts SET accepted_at = 1 WHERE id = ?", (last,))
+    writer.close()
+    lost = scribble(writer.path, ids)
+    writer._open()
+    upkeep = Upkeep(writer.conn, writer.path)
+    for number in range(100):
+        upkeep.step(LATER + number)
+    assert set(upkeep.rotten) == {*lost, last}
+    assert [record.getMessage()[:29] for record in caplog.records] == ["casts that lie in the spool a"]

@@ -1,0 +1,56 @@
+"""What a start must be able to read of a spool: all that every COMMIT changes, and all that is kept in memory.
+
+Whatever of it is rotten would end every start, or every COMMIT, in the same way for ever; so a spool is looked at
+before anything is made of it.  Rot does not always make a page that SQLite calls corrupt: a flipped bit may leave a
+text where a number was, which ends whoever computes with it.  So the kinds of values are compared as well.
+
+Reads only, little, and whatever the backlog.  Raises Rotten for a value that none of relay's wrote, and sqlite3.Error
+as SQLite does.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from relay.spool import statements as sql
+from relay.spool.schema import COUNTS
+
+_NOTHING = type(None)
+#: statement -> the kinds of its columns, in any format
+_NEEDED: dict[str, tuple[type | tuple[type, ...], ...]] = {
+    "SELECT name, value FROM meta": (str, int),
+    sql.SPOOLS: (int, str, str),
+    sql.LANES: (int, bytes, int, *[int for _ in COUNTS]),
+    "SELECT last_id FROM lanes": (int,),
+    "SELECT max(id) FROM casts": ((int, _NOTHING),),
+    sql.HOLDS: (str, (int, _NOTHING)),
+    sql.PAUSED: (str, int),
+}
+#: the same, since a format
+_NEEDED_SINCE: dict[int, dict[str, tuple[type | tuple[type, ...], ...]]] = {2: {sql.ANY_IMPORT: (int,)}}
+
+
+class Rotten(Exception):
+    """A value is not what it was."""
+
+
+def read(conn: sqlite3.Connection, version: int) -> None:
+    """Read what is needed of a spool of this format."""
+    needed = dict(_NEEDED)
+    for since, more in _NEEDED_SINCE.items():
+        if version >= since:
+            needed.update(more)
+    # text that is none any more would be an error without a code
+    conn.text_factory = _text
+    for statement, kinds in needed.items():
+        for row in conn.execute(statement):
+            for value, kind in zip(row, kinds, strict=True):
+                if not isinstance(value, kind):
+                    raise Rotten(f"a value in the spool is not what it was ({statement})")
+
+
+def _text(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
