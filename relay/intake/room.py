@@ -68,9 +68,11 @@ class Room:
 
     def look(self) -> None:
         """Have those give way that hold up the line; called each LOOK_S."""
-        if any(guest.eager for guest in self._line):
-            for guest in [guest for guest in self._held if guest.lags]:
-                guest.give_way()
+        for guest in [guest for guest in self._held if guest.lags]:
+            # the one before may have made room for all who wait
+            if not any(waiting.eager for waiting in self._line):
+                break
+            guest.give_way()
 
     def _advance(self, asking: Guest | None = None) -> None:
         """Let in whoever has room now; who asks just now need not be told."""

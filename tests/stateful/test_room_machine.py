@@ -91,10 +91,9 @@ class RoomMachine(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         """The time comes to look for those that hold up the line."""
-        waiting = any(guest.eager for guest in self.guests if guest.state == "in line")
         lagging = [guest for guest in self.guests if guest.state == "in" and guest.lags]
         self.room.look()
-        if waiting:
+        if any(guest.eager for guest in self.guests if guest.state == "in line"):
             assert all(guest.state == "gone" for guest in lagging)
 
     @invariant()

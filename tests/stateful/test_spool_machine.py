@@ -60,6 +60,8 @@ class Known:
     failures: int = 0
     rotten: bool = False
     scheduled: bool = False
+    #: when its lifetime began
+    since: int = NOW
 
 
 @dataclass
@@ -114,6 +116,7 @@ class Disk:
                 known = self.casts[id_] = Known((function, priority), unique, payload)
                 if arrival.not_before is not None and arrival.not_before > NOW:
                     known.state, known.due_at, known.scheduled = "deferred", arrival.not_before, True
+                    known.since = arrival.not_before
                 self.tally((function, priority)).accepted += 1
                 told.append(id_)
         return told, casts, size
@@ -317,7 +320,7 @@ class SpoolMachine(RuleBasedStateMachine):
         for one in took.casts:
             known = self.disk.casts[one.cast[0]]
             assert one.cast[0] not in self.flying
-            assert one.cast[1:] == (known.unique, known.payload)
+            assert one.cast[1:] == (known.unique, known.payload, known.since)
             assert one.deferred == deferred
             self.flying[one.cast[0]] = deferred
         self.found += [id_ for id_ in seen if self.disk.casts[id_].rotten]

@@ -98,7 +98,7 @@ def test_a_line_of_any_length_moves_at_each_look() -> None:
     for _ in range(len(crowd) // 2):
         room.look()
     assert last.told == ["go on"]
-    assert all(guest.told[-1] == "give way" for guest in crowd)
+    assert sum(guest.told[-1:] != ["give way"] for guest in crowd) == 1, "who has the other half may keep it"
 
 
 def test_who_leaves_the_line_is_not_told() -> None:
