@@ -170,6 +170,10 @@ class Heads:
             # what is fresh need not be read back: as much as half the memory for all lanes holds
             sizes = accumulate([OVERHEAD + len(cast[2]) for cast in fresh])
             room = max(room, bisect_right(list(sizes), BUFFER_BYTES // 2 - self.buffered))
+        if sum([len(cast[2]) for cast in fresh[:room]]) > BUFFER_BYTES - self.buffered:
+            # large casts: as many as fit, and one where nothing waits
+            sizes = accumulate([OVERHEAD + len(cast[2]) for cast in fresh])
+            room = min(room, max(bisect_right(list(sizes), BUFFER_BYTES - self.buffered), not track.lane.waiting))
         kept = track.offer(fresh, room)
         if kept:
             self.buffered += OVERHEAD * kept + sum([len(cast[2]) for cast in fresh[:kept]])

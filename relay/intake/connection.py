@@ -33,11 +33,12 @@ ITEM_BYTES = 120
 QUESTION_BYTES = 1500
 #: bytes of a read that are taken at a time, so that what they cost is known before the next are
 SLICE_BYTES = 64 * 1024
-#: bytes of answers after which it is looked at whether the caller reads them
+#: bytes of answers after which it is looked at whether the caller reads them; a longer one goes out in parts, because
+#: the transport would copy what the caller does not take
 WRITE_BYTES = 256 * 1024
 
-#: an answer, or what will have one
-Owed: TypeAlias = bytes | Arrival | Inquiry
+#: an answer, the rest of a long one, or what will have one
+Owed: TypeAlias = bytes | memoryview | Arrival | Inquiry
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -129,7 +130,9 @@ class Connection(asyncio.BufferedProtocol):
         self._gone = True
         self._door.left(self)
         # what waits for the writer is memory still: it is counted until it is settled
-        self._waiting = {item: cost for item, cost in self._owed if not isinstance(item, bytes) and not item.answered}
+        self._waiting = {
+            item: cost for item, cost in self._owed if isinstance(item, Arrival | Inquiry) and not item.answered
+        }
         self._owed.clear()
         self._door.answered(self._unanswered - sum(self._waiting.values()))
         self._unanswered = 0
@@ -270,12 +273,14 @@ class Connection(asyncio.BufferedProtocol):
         #: text answers are made once for all that stand here: each looks at every lane there is
         said: dict[bytes, bytes | None] = {}
         while owed and self._deaf_at is None and not self._transport.is_closing():
-            out: list[bytes] = []
+            out: list[bytes | memoryview] = []
             size = cost = 0
             while owed and size < WRITE_BYTES:
                 answer = self._answer_to(owed[0][0], said)
                 if answer is None:
                     break
+                if len(answer) > WRITE_BYTES:
+                    answer = self._divide(answer)
                 out.append(answer)
                 size += len(answer)
                 cost += owed.popleft()[1]
@@ -288,6 +293,15 @@ class Connection(asyncio.BufferedProtocol):
         if not owed and not self._unread and (self._leaving or self._conversation.closing):
             self._transport.close()
 
+    def _divide(self, answer: bytes | memoryview) -> memoryview:
+        """The first part of a long answer, put before the rest of it."""
+        view = memoryview(answer)
+        cost = self._owed.popleft()[1]
+        first = min(cost, WRITE_BYTES)
+        self._owed.appendleft((view[WRITE_BYTES:], cost - first))
+        self._owed.appendleft((view[:WRITE_BYTES], first))
+        return view[:WRITE_BYTES]
+
     def _count_unsent(self) -> None:
         """What the kernel has not taken yet is memory of ours: it stays counted."""
         unsent = self._transport.get_write_buffer_size()
@@ -298,8 +312,8 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._door.answered(-change)
 
-    def _answer_to(self, first: Owed, said: dict[bytes, bytes | None]) -> bytes | None:
-        if isinstance(first, bytes):
+    def _answer_to(self, first: Owed, said: dict[bytes, bytes | None]) -> bytes | memoryview | None:
+        if isinstance(first, bytes | memoryview):
             return first
         if isinstance(first, Inquiry):
             if first.question.kind != LINE:

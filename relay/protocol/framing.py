@@ -12,6 +12,7 @@ holds what was complete before it, and the framer is of no use afterwards.
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TypeAlias
 
 from relay.protocol.packets import HEADER, HEADER_SIZE, ProtocolError
@@ -51,9 +52,10 @@ class Framer:
         self._keep = keep
         self._lines = lines
         self._rest = b""
-        #: the beginning of a packet that needs more than one read, and how many bytes it still lacks
-        self._pieces = bytearray()
+        #: the beginning of the body that needs more than one read, how many bytes it still lacks, and its kind
+        self._pieces: BytesIO | None = None
         self._lacking = 0
+        self._kind = 0
         #: bytes of an oversize body still to be dropped
         self._skipping = 0
         self._cut: Packet | None = None
@@ -61,17 +63,17 @@ class Framer:
     @property
     def midway(self) -> bool:
         """True while a packet has begun and not ended."""
-        return bool(self._rest or self._pieces or self._skipping)
+        return bool(self._rest or self._lacking or self._skipping)
 
     @property
     def expected(self) -> int:
         """The size in bytes, header included, of the packet that is being gathered; 0 when none is."""
-        return len(self._pieces) + self._lacking if self._pieces else 0
+        return HEADER_SIZE + self._pieces.tell() + self._lacking if self._pieces is not None else 0
 
     def forget(self) -> None:
         """Let go of a packet that has begun; the framer is of no use afterwards."""
         self._rest = b""
-        self._pieces = bytearray()
+        self._pieces = None
         self._lacking = self._skipping = 0
 
     def feed(self, data: bytes) -> list[Packet]:
@@ -79,8 +81,8 @@ class Framer:
         packets: list[Packet] = []
         if self._skipping:
             data = self._skip(data, packets)
-        elif self._pieces:
-            data = self._gather(data)
+        elif self._pieces is not None:
+            data = self._gather(data, self._pieces, packets)
         elif self._rest:
             data = self._rest + data
         self._rest = b""
@@ -88,14 +90,19 @@ class Framer:
             self._cut_up(data, packets)
         return packets
 
-    def _gather(self, data: bytes) -> bytes:
-        """Collect a packet over many reads without joining it at each: nothing, or the whole and what follows."""
-        self._pieces += data
-        self._lacking -= len(data)
-        if self._lacking > 0:
+    def _gather(self, data: bytes, pieces: BytesIO, packets: list[Packet]) -> bytes:
+        """Collect a body over many reads without joining it at each: nothing, or what follows it.
+
+        It is given out as it was gathered: of a large one there is never a second copy here.
+        """
+        if len(data) < self._lacking:
+            pieces.write(data)
+            self._lacking -= len(data)
             return b""
-        data = bytes(self._pieces)
-        self._pieces = bytearray()
+        pieces.write(memoryview(data)[: self._lacking])
+        packets.append((self._kind, pieces.getvalue()))
+        data = data[self._lacking :]
+        self._pieces, self._lacking = None, 0
         return data
 
     def _skip(self, data: bytes, packets: list[Packet]) -> bytes:
@@ -130,7 +137,7 @@ class Framer:
                 if not self._oversize(data, at, kind, size, packets):
                     return
             elif after > end:
-                self._wait_for(data[at:], after - end)
+                self._wait_for(kind, data[at + HEADER_SIZE :], after - end)
                 return
             else:
                 add((kind, data[at + HEADER_SIZE : after]))
@@ -138,9 +145,10 @@ class Framer:
         if at < end:
             self._begin(data, at, packets)
 
-    def _wait_for(self, start: bytes, lacking: int) -> None:
-        self._pieces = bytearray(start)
-        self._lacking = lacking
+    def _wait_for(self, kind: int, start: bytes, lacking: int) -> None:
+        self._pieces = BytesIO()
+        self._pieces.write(start)
+        self._kind, self._lacking = kind, lacking
 
     def _oversize(self, data: bytes, at: int, kind: int, size: int, packets: list[Packet]) -> bool:
         """Begin an oversize packet; True when it is over with in this read already."""

@@ -23,6 +23,11 @@ _SHORT_ROW = "(" + ",".join("?" * len(SHORT_COLUMNS)) + ")"
 INSERT_SHORT = {
     n: f"INSERT INTO casts ({','.join(SHORT_COLUMNS)}) VALUES " + ",".join([_SHORT_ROW] * n) for n in CHUNKS
 }
+#: insert one large cast; with NULL for its id nothing, which has SQLite let go of the copy of the one before
+INSERT_LARGE = f"INSERT INTO casts ({_NAMES}) SELECT {','.join('?' * len(COLUMNS))} WHERE ?1 IS NOT NULL"
+INSERT_LARGE_SHORT = (
+    f"INSERT INTO casts ({','.join(SHORT_COLUMNS)}) SELECT {','.join('?' * len(SHORT_COLUMNS))} WHERE ?1 IS NOT NULL"
+)
 #: which of n digests belong to casts that live, oldest first
 FIND_TWINS = {
     n: 'SELECT casts.id, casts.lane, casts."unique" FROM casts LEFT JOIN fates ON fates.id = casts.id'

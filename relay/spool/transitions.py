@@ -33,6 +33,8 @@ assert after(State.READY, Event.EXPIRE) is after(State.DEFERRED, Event.EXPIRE) i
 DAMAGED, EXPIRED = "damaged", "expired"
 _WHY = {DAMAGED: "its checksum does not fit", EXPIRED: "its lifetime was over"}
 
+#: bytes of payload beyond which an arrival's casts are inserted one at a time; no read of small casts brings so many
+LARGE = 256 * 1024
 #: attempts kept of a cast that does not go well
 ATTEMPTS_KEPT = 10
 
@@ -179,22 +181,37 @@ class Transitions:
             if made is not None and fits and twins.keys().isdisjoint(made.keys) and _distinct(made.keys):
                 casts -= len(arrival.casts)
                 size -= arrival.size
-                if made.keys:
+                if arrival.size > LARGE:
+                    self._insert_large(made.values, short=not made.keys)
+                elif made.keys:
                     full += made.values
-                    twins.update(zip(made.keys, made.ids, strict=True))
                 else:
                     short += made.values
+                if made.keys:
+                    twins.update(zip(made.keys, made.ids, strict=True))
                 for lane, fresh in made.fresh:
                     self._count_fresh(lane, fresh)
                 arrival.outcome = range(arrival.first_id, arrival.first_id + len(arrival.casts))
             else:
-                casts, size = self._add_each(arrival, now, closed, casts, size, full, twins)
+                rows: list[object] = [] if arrival.size > LARGE else full
+                casts, size = self._add_each(arrival, now, closed, casts, size, rows, twins)
+                if arrival.size > LARGE:
+                    self._insert_large(rows, short=False)
         self._insert(sql.INSERT_SHORT, short, len(SHORT_COLUMNS))
         self._insert(sql.INSERT_CASTS, full, len(COLUMNS))
 
     def _insert(self, statements: Mapping[int, str], values: list[object], columns: int) -> None:
         for start, count in pieces(len(values) // columns):
             self._execute(statements[count], values[start * columns : (start + count) * columns])
+
+    def _insert_large(self, values: list[object], *, short: bool) -> None:
+        """Row by row: SQLite copies all that a statement is given, and keeps it until the next time."""
+        statement, columns = sql.INSERT_LARGE, len(COLUMNS)
+        if short:
+            statement, columns = sql.INSERT_LARGE_SHORT, len(SHORT_COLUMNS)
+        for start in range(0, len(values), columns):
+            self._execute(statement, values[start : start + columns])
+        self._execute(statement, (None,) * columns)
 
     def lane(self, function: bytes, priority: int) -> int:
         """The number of a lane, made when it is new."""

@@ -203,6 +203,26 @@ def trickle(callers: list[Stream], stop: threading.Event) -> None:
         caller.socket.settimeout(30)
 
 
+def test_whole_large_packets_of_many(rig: Rig) -> None:
+    """10 callers send whole casts of 16 MiB at a time: all are accepted, and the agent's memory stays under 160 MiB."""
+    rig.serve("gearmand")
+    agent = rig.agent()
+    large = submission(b"nobody", b"x" * 16 * MIB)
+    answers: list[int] = []
+
+    def cast_twice() -> None:
+        with agent.connect() as caller:
+            answers.extend(caller.ask(large).type for _ in range(2))
+
+    callers = [threading.Thread(target=cast_twice) for _ in range(10)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert answers == [packets.JOB_CREATED] * 20
+    assert memory(agent) < 160 * MIB
+
+
 def test_headers_of_4_gib(rig: Rig) -> None:
     """A length that nobody may announce costs no memory: a thousand of them, and another caller casts on."""
     rig.serve("gearmand")

@@ -28,7 +28,8 @@ def fed(target: Framer, pieces: Iterable[bytes]) -> list[Packet]:
 def held(target: Framer) -> int:
     """Bytes that a framer keeps between two reads."""
     cut = len(target._cut[1]) if target._cut else 0
-    return len(target._rest) + len(target._pieces) + cut
+    pieces = HEADER.size + target._pieces.tell() if target._pieces else 0
+    return len(target._rest) + pieces + cut
 
 
 @st.composite
@@ -230,3 +231,19 @@ def test_many_small_reads_of_one_packet_cost_its_size() -> None:
         tracemalloc.stop()
     assert held(target) == len(raw)
     assert used < 2 * len(raw)
+
+
+def test_a_large_packet_is_never_here_twice() -> None:
+    """A body over many reads comes out as it was gathered: completing it takes no second copy of it."""
+    size = 8 << 20
+    target = framer(whole=size)
+    raw = encode(REQ, 18, b"x" * size)
+    reads = [raw[at : at + 65536] for at in range(0, len(raw), 65536)]
+    tracemalloc.start()
+    try:
+        packets = fed(target, reads)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert packets == [(18, b"x" * size)]
+    assert peak < 1.5 * size

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relay.ageing import Limit, Step
 from relay.spool.preparing import digest, kept_unique
-from relay.spool.transitions import ATTEMPTS_KEPT, pieces, ranges
+from relay.spool.transitions import ATTEMPTS_KEPT, LARGE, pieces, ranges
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
 
 MESSAGE_ID = b"0123456789abcdef0123456789abcdef"
@@ -45,6 +45,25 @@ def test_what_is_accepted_is_taken_as_it_was(writer: Writer, prepared: bool, uni
     assert [one.cast[2] for one in taken] == payloads
     assert [one.cast[1] for one in taken] == [unique % n if unique else None for n in range(1, len(payloads) + 1)]
     assert changes.fresh[writer.lane()] == [one.cast for one in taken]
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize("unique", [b"", b"u%d"])
+def test_large_casts_stand_among_small_ones(writer: Writer, prepared: bool, unique: bytes) -> None:
+    """Large and small payloads in one batch, with and without uniques: each comes back as it went in, in order."""
+    writer.accept(cast(payload=b"lane"))
+    sizes = [1, LARGE + 1, 2, 2 * LARGE, 3]
+    arrivals = [
+        writer.arrival([cast(unique=unique and unique % number, payload=b"x" * size)], prepared=prepared)
+        for number, size in enumerate(sizes)
+    ]
+    writer.append(*arrivals)
+    taken = writer.take(writer.lane())[1:]
+    assert [len(one.cast[2]) for one in taken] == sizes
+    assert [one.cast[0] for one in taken] == [arrival.outcome[0] for arrival in arrivals]
+    again = writer.arrival([cast(unique=b"u1", payload=b"x" * LARGE * 2)], prepared=prepared)
+    writer.append(again)
+    assert (again.outcome[0] == arrivals[1].outcome[0]) is bool(unique)
 
 
 def test_lanes_are_functions_by_priority(writer: Writer) -> None:
