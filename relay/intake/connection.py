@@ -5,7 +5,7 @@ What a caller is owed is bounded: beyond UNANSWERED_BYTES, or while all callers 
 while it does not read its answers, nothing more is read from it.  One read more always fits.
 
 When the caller goes away its casts stay: what was read is written, only the answers are dropped.  When the agent stops,
-a caller on a unix socket can send no more, and what it has sent by then is read and answered.
+a caller on a unix socket can send no more, and what has come from it by then, on TCP too, is read and answered.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import socket
+import sys
 import termios
 from collections import deque
 from typing import TypeAlias
@@ -73,6 +74,8 @@ class Connection(asyncio.BufferedProtocol):
         self._gone = False
         self._leaving = False
         self._hushed = False
+        #: bytes that the kernel still holds of what its last words are, None where no such number is set
+        self._last: int | None = None
 
     # -- asyncio.BufferedProtocol ----------------------------------------------------------------------------------
 
@@ -100,6 +103,9 @@ class Connection(asyncio.BufferedProtocol):
         self._brought += nbytes
         if not self._gone:
             self._take(bytes(memoryview(self._door.buffer)[:nbytes]))
+        if self._last is not None:
+            self._last -= nbytes
+            self._said_all()
 
     def eof_received(self) -> bool:
         """The caller sends no more; it still gets its answers."""
@@ -205,8 +211,7 @@ class Connection(asyncio.BufferedProtocol):
         """True when the caller has sent something that is not read yet."""
         if self._unread:
             return True
-        count = fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4))
-        return count != bytes(4)
+        return self._in_kernel() > 0
 
     @property
     def lags(self) -> bool:
@@ -328,12 +333,26 @@ class Connection(asyncio.BufferedProtocol):
 
     def last_words(self) -> bool:
         """Let the caller send no more; True when what it has sent is still to be read to its end."""
-        ended = self._leaving or self._conversation.closing or self._transport.is_closing()
-        if ended or self._socket.family != socket.AF_UNIX:
+        if self._leaving or self._conversation.closing or self._transport.is_closing():
             return False
-        # on a unix socket what has been sent stays to be read, and then comes the end; on TCP no such end can be set
-        self._socket.shutdown(socket.SHUT_RD)
-        return True
+        if self._socket.family == socket.AF_UNIX:
+            # what has been sent stays to be read, and then comes the end
+            self._socket.shutdown(socket.SHUT_RD)
+            return True
+        # on TCP no such end can be set: what has come so far is counted
+        self._last = self._in_kernel()
+        return bool(self._last or self._unread)
+
+    def _in_kernel(self) -> int:
+        """Bytes that have come from the caller and are not read yet."""
+        return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    def _said_all(self) -> None:
+        """Be read no more once the last words are taken."""
+        if self._last is not None and self._last <= 0 and not self._unread:
+            self._last = None
+            self._door.silent(self)
+            self.hush()
 
     def hush(self) -> None:
         """Read no more, for good."""
@@ -376,6 +395,7 @@ class Connection(asyncio.BufferedProtocol):
             self._began_at = self._loop.time()
         if self._unread:
             self._take(self._unread)
+            self._said_all()
         if not self._paused and not self._gone:
             if self._leaving:
                 self._answer()

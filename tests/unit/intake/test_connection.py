@@ -106,9 +106,14 @@ class Intake:
         self.door = Door(self.spool, self.forwarder, "vm", "1.2.3", MAX_PAYLOAD, connections)
         self.callers: list[Caller] = []
 
-    async def call(self) -> Caller:
+    async def call(self, *, tcp: bool = False) -> Caller:
         """A caller connects."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        if tcp:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                theirs = socket.create_connection(listener.getsockname())
+                ours = listener.accept()[0]
+        else:
+            ours, theirs = socket.socketpair(socket.AF_UNIX)
         theirs.setblocking(False)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self.door), ours)
         self.callers.append(Caller(theirs))
@@ -402,6 +407,35 @@ def test_at_a_stop_everybody_gets_what_is_owed(path: Path) -> None:
         await hushing
         leaving = asyncio.create_task(intake.door.leave(GUARD_S))
         expected = b"".join(intake.created(number) for number in range(1 + taken // len(request)))
+        assert await caller.read(len(expected) + 1) == expected
+        await leaving
+
+    run(path, scenario)
+
+
+def test_at_a_stop_what_has_come_over_tcp_is_answered(path: Path) -> None:
+    """Casts that lie in the kernel while nothing is answered, because nothing more is read, are read and answered."""
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call(tcp=True)
+        (connection,) = intake.door.connections
+        there, go_on = intake.stop_at_commit()
+        await caller.send(submission())
+        await asyncio.to_thread(there.wait, GUARD_S)
+        request, count = submission(payload=bytes(10_000)), 1
+        while not connection._paused:  # type: ignore[attr-defined]
+            await caller.send(request)
+            count += 1
+            await asyncio.sleep(0)
+        await caller.send(request * 3)
+        await until(lambda: connection._in_kernel() >= 3 * len(request))  # type: ignore[attr-defined]
+        hushing = asyncio.create_task(intake.door.hush(GUARD_S))
+        await idle()
+        assert not hushing.done()
+        go_on.set()
+        await hushing
+        leaving = asyncio.create_task(intake.door.leave(GUARD_S))
+        expected = b"".join(intake.created(number) for number in range(count + 3))
         assert await caller.read(len(expected) + 1) == expected
         await leaving
 
