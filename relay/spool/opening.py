@@ -6,6 +6,9 @@ succeed before anything is accepted: after a WAL fsync that failed, recovery may
 never reached the disk, and what is committed behind that hole a power cut takes (10 of 10 acknowledged casts lost on
 ext4; none in 134,775 crash states with the TRUNCATE).
 
+What is to be set aside is read a second time before, byte by byte and by SQLite: a disk that fails to read, once or for
+ever, is refused.
+
 Each step refuses with SpoolUnusable (73) or SpoolOwned (75) and one line.  A file of another owner, mode, kind, format
 or program is refused and stays as it is, its log too.  One that SQLite calls corrupt or no database, that was cut
 short, or that has vanished from beside its log, is set aside (`quarantine`), and a new spool begins, with ids above all
@@ -176,12 +179,26 @@ def _open(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:
     try:
         return _open_file(path, descriptor, now_s, machine)
     except _Unreadable as error:
+        log.warning("the spool cannot be read (%s): it is read once more", error)
+        # SQLite calls it corrupt, too, when the disk failed to read; what a disk refuses is refused, never set aside
+        _read_whole(path)
+    try:
+        return _open_file(path, descriptor, now_s, machine)
+    except _Unreadable as error:
         kept = quarantine.set_aside(path, str(error), now_s)
         log.critical("the spool cannot be read (%s): it is set aside as %s; a new one begins", error, kept)
     try:
         return _open_file(path, descriptor, now_s, machine)
     except _Unreadable as error:
         raise SpoolUnusable(f"{path}: a new spool cannot be read either: {error}") from None
+
+
+def _read_whole(path: Path) -> None:
+    """Read every byte of the files of the spool; OSError where the disk fails to."""
+    for end in quarantine.FILES:
+        with contextlib.suppress(FileNotFoundError), Path(f"{path}{end}").open("rb", buffering=0) as file:
+            while file.read(1024 * 1024):
+                pass
 
 
 def _open_file(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:

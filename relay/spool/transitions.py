@@ -428,13 +428,19 @@ class Transitions:
         return Took([], last_id, next_due is None, next_due)
 
     def _read_cast(self, id_: int) -> tuple[Any, ...]:
-        """A cast's row, or just its id where it cannot be read; an error of the disk, which may pass, is raised."""
-        try:
-            found: tuple[Any, ...] | None = self._execute(sql.READ_CAST, (id_,)).fetchone()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
-            found = None
+        """A cast's row, or just its id where it cannot be read; an error of the disk, which may pass, is raised.
+
+        SQLite calls a page corrupt, too, when the disk failed to read it: so it is read twice.
+        """
+        found: tuple[Any, ...] | None = None
+        for _ in range(2):
+            try:
+                found = self._execute(sql.READ_CAST, (id_,)).fetchone()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                continue
+            break
         return found or (id_,)
 
     def key(self, id_: int) -> bytes | None:

@@ -5,7 +5,6 @@ import resource
 import select
 import signal
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from tests.rig import packets
 from tests.rig.agent import Agent
 from tests.rig.callers import cast_all
 from tests.rig.packets import Stream, request, submission
+from tests.rig.quickness import assert_as_quick
 from tests.rig.rig import Rig
 from tests.rig.wait import until
 
@@ -26,10 +26,6 @@ MEMORY = 128 * MIB
 DESCRIPTORS = 4_000
 PACKET_S = 30.0
 """When the agent gives up on half a packet: how long a crowd can stay."""
-ROUNDS, CASTS = 5, 100
-TIMES_SLOWER = 3
-FLOOR_S = 0.01
-"""What a wait is taken for at least: below it the machine's noise is what is measured."""
 SETTLED_S = 0.5
 """When nobody has taken a byte for so long, nobody will for now."""
 CAST = submission(b"nobody", b"")
@@ -54,30 +50,6 @@ def memory(agent: Agent) -> int:
         line for line in Path(f"/proc/{agent.process.pid}/status").read_text().splitlines() if line.startswith("VmHWM:")
     ]
     return int(line.split()[1]) * 1024
-
-
-def p99(caller: Stream) -> float:
-    """The 99th percentile of how long a cast waits for its answer, in one round of casts."""
-    waits = []
-    for _ in range(CASTS):
-        began = time.monotonic()
-        assert caller.ask(submission(b"nobody", b"x" * 100)).type == packets.JOB_CREATED
-        waits.append(time.monotonic() - began)
-    return statistics.quantiles(waits, n=100, method="inclusive")[98]
-
-
-def assert_as_quick(neighbour: Stream, control: Stream) -> None:
-    """A cast beside the crowd waits at most three times as long as one at an agent that has no crowd.
-
-    Both are measured in turns, so that what the machine does beside hits both; the medians of the rounds are compared.
-    Once may be bad luck: three times is not.
-    """
-    for _ in range(3):
-        rounds = [(p99(neighbour), p99(control)) for _ in range(ROUNDS)]
-        crowded, quiet = (statistics.median(waits) for waits in zip(*rounds, strict=True))
-        if crowded <= TIMES_SLOWER * max(quiet, FLOOR_S):
-            return
-    raise AssertionError(f"p99 {crowded:.4f} s beside the crowd, and {quiet:.4f} s without")
 
 
 @contextlib.contextmanager
