@@ -111,17 +111,18 @@ class Track:
     def __init__(self, name: LaneName, lane: Lane) -> None:
         self.name = name
         self.lane = lane
+        # most lanes never have any of these, and an empty deque costs ten times an empty list; a window bounds them
         #: in doubt: to be sent again, oldest first
-        self.again: deque[Flight] = deque()
+        self.again: list[Flight] = []
         #: those that may be what links are lost by: to be sent alone (see `trials`)
-        self.suspects: deque[Flight] = deque()
+        self.suspects: list[Flight] = []
         #: new casts in the order of ids, up to `cursor`; `more` when there are others behind it on disk
         self.fresh: deque[Waiting] = deque()
         self.cursor = 0
         self.more = False
         self.taking = False
         #: deferred ones that are due; `due_more` when there are (or may be) others on disk
-        self.due: deque[Taken] = deque()
+        self.due: list[Taken] = []
         self.due_more = False
         self.taking_due = False
         #: when to look for due ones again (monotonic seconds)
@@ -181,18 +182,18 @@ class Track:
         for flight in [flight for flight in self.again if flight.cast[0] in ids]:
             self.again.remove(flight)
             freed += OVERHEAD + flight.size if flight.buffered else 0
-        self.suspects = deque([flight for flight in self.suspects if flight.cast[0] not in ids])
+        self.suspects = [flight for flight in self.suspects if flight.cast[0] not in ids]
         freed += sum([OVERHEAD + len(cast[2]) for cast in self.fresh if cast[0] in ids])
         freed += sum([OVERHEAD + len(taken.cast[2]) for taken in self.due if taken.cast[0] in ids])
         self.fresh = deque([cast for cast in self.fresh if cast[0] not in ids])
-        self.due = deque([taken for taken in self.due if taken.cast[0] not in ids])
+        self.due = [taken for taken in self.due if taken.cast[0] not in ids]
         return freed
 
     def pull(self, casts: int) -> list[Flight]:
         """At most `casts` to be sent now."""
         out: list[Flight] = []
         while self.again and len(out) < casts:
-            flight = self.again.popleft()
+            flight = self.again.pop(0)
             if not flight.over:
                 out.append(flight)
         if not self.due:
@@ -203,7 +204,7 @@ class Track:
             if self.fresh and (self.new_turn or not self.due):
                 out.append(Flight(self.fresh.popleft(), self, 0, 0, False))
             else:
-                out.append(Flight(*self._revived(self.due.popleft())))
+                out.append(Flight(*self._revived(self.due.pop(0))))
             self.new_turn = not self.new_turn
         return out
 

@@ -280,7 +280,7 @@ class Forwarder:
                 self._tally.landed(flight)
                 if lost and self._trials.suspects(flight, now):
                     continue
-                flight.track.again.appendleft(flight)
+                flight.track.again.insert(0, flight)
                 self._routing.enter(flight.track.lane, now)
 
     def _give_up_overdue(self, outlet: Outlet, now: float) -> None:

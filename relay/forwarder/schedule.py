@@ -88,7 +88,7 @@ class Schedule:
         for number, flight in enumerate(flights):
             if number and size >= limit:
                 for back in reversed(flights[number:]):
-                    back.track.again.appendleft(back)
+                    back.track.again.insert(0, back)
                 del flights[number:]
                 break
             size += flight.size

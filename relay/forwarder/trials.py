@@ -94,7 +94,7 @@ class Trials:
     def _begin(self, track: Track, outlet: Outlet) -> None:
         self._tracks.remove(track)
         self._tracks.append(track)
-        self._flight, self._outlet, self._sent = track.suspects.popleft(), outlet, False
+        self._flight, self._outlet, self._sent = track.suspects.pop(0), outlet, False
         self.link = Link(outlet.server, self._settings(), self)
         self.link.start()
 
@@ -138,7 +138,7 @@ class Trials:
         assert self._outlet is not None
         self._back(flight, self._outlet)
         flight.losses = flight.kills = 0
-        flight.track.again.appendleft(flight)
+        flight.track.again.insert(0, flight)
         self._part()
         self._wake(flight.track.lane)
 

@@ -226,7 +226,7 @@ class Upstream:
     def lose(self, lane: int, size: int) -> None:
         """The link is lost, and another one opens."""
         for flight in sorted(self.flying, key=lambda one: one.cast[0], reverse=True):
-            flight.track.again.appendleft(flight)
+            flight.track.again.insert(0, flight)
         self.flying.clear()
         self.schedule.clear()
         for one in self.lanes:
