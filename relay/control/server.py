@@ -123,6 +123,8 @@ class Control:
             log.warning("an answer on the control socket broke off: %s", error)
         except (OSError, TimeoutError, h11.LocalProtocolError) as error:
             log.debug("a connection to the control socket ended: %r", error)
+        except Exception:  # a bug midway through an answer must not end the agent either
+            log.exception("an answer on the control socket broke off")
         finally:
             peer.close()
 
