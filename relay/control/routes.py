@@ -141,17 +141,24 @@ class Routes:
 
     async def _drain(self, request: Request) -> Answer:
         async with self._changing:
-            if not self._spool.draining:
-                log.info("uid %d: drain", request.uid)
-            await self._spool.drain()
+            begins = not self._spool.draining
+            try:
+                await self._spool.drain()
+            finally:
+                # what is on disk is told, though making casts due failed behind it
+                if begins and self._spool.draining:
+                    log.info("uid %s: drain: backlog %d", request.uid, self._backlog())
         return await self._blockers(request)
 
     async def _resume(self, request: Request) -> Answer:
         async with self._changing:
             if self._spool.draining:
-                log.info("uid %d: resume", request.uid)
                 await self._spool.resume()
+                log.info("uid %s: resume: backlog %d", request.uid, self._backlog())
         return await self._blockers(request)
+
+    def _backlog(self) -> int:
+        return answers.backlog_of(answers.total(self._spool.counts.values()))
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         return await self._views.read(read)

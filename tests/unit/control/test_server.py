@@ -1,12 +1,13 @@
 """The operator's door on a real socket, over a real spool."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from relay.cli.exits import Failed, NotPermitted
 from relay.clock import Clock
 from relay.control import routes, server, views
 from relay.control.server import Control
-from relay.errors import SocketUnusable
+from relay.errors import SocketUnusable, SpoolUnusable
 from relay.facts import Facts, Problem
 from relay.spool import reading
 from relay.spool.spool import Spool
@@ -166,8 +167,8 @@ def test_drain_refuses_waits_and_ends_by_resume(tmp_path: Path, caplog: pytest.L
 
     asyncio.run(story())
     assert [record.getMessage() for record in caplog.records] == [
-        f"uid {os.getuid()}: drain",
-        f"uid {os.getuid()}: resume",
+        f"uid {os.getuid()}: drain: backlog 1",
+        f"uid {os.getuid()}: resume: backlog 1",
     ]
 
 
@@ -243,6 +244,58 @@ def test_a_bug_behind_a_request_is_500_and_logged(tmp_path: Path, caplog: pytest
             assert (await r.ask("GET", "/v1/status"))["state"] == "running"
 
     asyncio.run(story())
+    assert caplog.records[0].exc_info is not None
+
+
+def test_a_change_that_the_disk_refused_is_not_said_to_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a drain nor a resume that failed has its line in the log."""
+    caplog.set_level(logging.INFO, "relay.control")
+
+    async def full(*_: object) -> None:
+        raise SpoolUnusable("the disk is full")
+
+    async def story() -> None:
+        async with rig(tmp_path) as r:
+            with monkeypatch.context() as failing:
+                failing.setattr(r.spool, "drain", full)
+                with pytest.raises(Failed, match="the disk is full"):
+                    await r.ask("POST", "/v1/drain")
+            assert caplog.records == []
+            await r.ask("POST", "/v1/drain")
+            caplog.clear()
+            monkeypatch.setattr(r.spool, "resume", full)
+            with pytest.raises(Failed, match="the disk is full"):
+                await r.ask("POST", "/v1/resume")
+            assert caplog.records == []
+
+    asyncio.run(story())
+
+
+def test_a_bug_midway_through_an_answer_ends_only_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reader sees that the answer broke off; nothing reaches the loop's handler, which would end the agent."""
+    unexpected: list[dict[str, Any]] = []
+
+    def casts(*_: object) -> Iterator[dict[str, Any]]:
+        yield from ({"id": number} for number in range(reading.SLICE))
+        raise ZeroDivisionError("by chance")
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unexpected.append(context))
+        monkeypatch.setattr(reading, "backlog", casts)
+        async with rig(tmp_path) as r:
+            answer = await r.raw(b"GET /v1/casts HTTP/1.1\r\nHost: relay\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert not answer.endswith(b"0\r\n\r\n")
+            gc.collect()
+            assert (await r.ask("GET", "/v1/status"))["state"] == "running"
+
+    asyncio.run(story())
+    gc.collect()
+    assert unexpected == []
     assert caplog.records[0].exc_info is not None
 
 
