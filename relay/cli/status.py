@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> int:
         try:
             text = agent.text("/metrics")
         except NotRunning as gone:
-            text = _metrics(_read(options.places.spool, gone), _problems(options.places.spool))
+            path = options.places.spool
+            text = _metrics(_read(path, gone), _problems(path), _free(path))
         sys.stdout.write(text)
         return DONE
     try:
@@ -93,8 +94,19 @@ def _status(totals: Totals, problems: Sequence[Problem]) -> dict[str, Any]:
     )
 
 
-def _metrics(totals: Totals, problems: Sequence[Problem]) -> str:
+def _free(path: Path) -> int | None:
+    """Bytes that the spool's disk has free, None where that cannot be learnt."""
+    import os
+
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize
+
+
+def _metrics(totals: Totals, problems: Sequence[Problem], free: int | None) -> str:
     from relay.control import metrics
 
-    known = metrics.Reading(_status(totals, problems), totals.lanes, {}, {}, {}, {}, None, None)
+    known = metrics.Reading(_status(totals, problems), totals.lanes, {}, {}, {}, {}, free, None)
     return metrics.render(known, process=False).decode()

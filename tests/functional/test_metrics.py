@@ -96,6 +96,7 @@ def test_what_the_spool_counts_survives_a_restart_and_is_there_without_an_agent(
     down = samples(finished.stdout)
     assert (down["relay_casts_accepted_total", ""], down["relay_backlog_casts", "ready"]) == (3, 1)
     assert down["relay_accepting", ""] == 0
+    assert down["relay_disk_free_bytes", ""] > 0
     assert down["relay_function_backlog_casts", "nobody"] == 1
     agent.restart()
     up = scraped(agent)
