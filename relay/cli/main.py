@@ -36,7 +36,7 @@ from relay.cli import (
     upstreams,
 )
 from relay.cli.arguments import duration
-from relay.cli.exits import INTERRUPTED, NOBODY_READS, Failed
+from relay.cli.exits import FAILED, INTERRUPTED, NOBODY_READS, Failed
 from relay.cli.places import Places
 
 VERBS = (
@@ -114,6 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failed as failed:
         print(f"relay-cli: {failed}", file=sys.stderr)
         return failed.exit_code
+    except UnicodeEncodeError as error:
+        wrong = error.object[error.start : error.end]
+        print(f"relay-cli: {wrong!a} cannot be written as {error.encoding}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

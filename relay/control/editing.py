@@ -42,6 +42,8 @@ PAUSE = 6.0
 BUSY_S = 1.0
 #: names of casts in one request
 NAMES = 10_000
+#: characters of a name in the log
+SHOWN_NAME = 128
 
 _Route: TypeAlias = Callable[[Request], Awaitable[Answer]]
 _Read: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -151,6 +153,10 @@ def selection_of(asked: Mapping[str, Any]) -> Selection:
             raise Refused(400, "bad_request", "casts is a list of ids, handles or uniques, as texts.")
         if len(names) > NAMES:
             raise Refused(400, "bad_request", f"casts has at most {NAMES} names.")
+        try:
+            "".join(names).encode()
+        except UnicodeEncodeError:
+            raise Refused(400, "bad_request", "casts has a name that is not UTF-8.") from None
         return Selection(tuple(names), exported=bool(asked.get("exported")))
     given = asked.get("filter") or {}
     if not isinstance(given, dict):
@@ -165,9 +171,14 @@ def words_of(asked: Mapping[str, Any]) -> str:
     """What was selected, for the log: never more than a line."""
     if asked.get("casts") is not None:
         names = asked["casts"]
-        return f"{len(names)} named casts ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        return f"{len(names)} named casts ({', '.join(map(_shown, names[:3]))}{', ...' if len(names) > 3 else ''})"
     wanted, limit = filter_of((asked.get("filter") or {}).items())
     return f"{'exported ' if asked.get('exported') else ''}{spell(wanted, limit) or 'all'}"
+
+
+def _shown(name: str) -> str:
+    """A name within a line of the log: no line break, and no longer than a handle is."""
+    return name[:SHOWN_NAME].encode("unicode_escape").decode()
 
 
 def _line(tally: Tally, *, dry_run: bool, **end: object) -> bytes:

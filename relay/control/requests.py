@@ -14,14 +14,30 @@ from typing import Any, NamedTuple, TypeAlias
 from relay.spool import reading
 from relay.spool.reading import Filter
 
+
+def _text(value: object) -> str:
+    """A text that the spool can be asked for; raises ValueError for one that is not UTF-8."""
+    text = str(value)
+    text.encode()
+    return text
+
+
+def _uid(value: Any) -> int:
+    """A uid as the kernel has them; raises ValueError for any other number."""
+    uid = int(value)
+    if not 0 <= uid < 2**32:
+        raise ValueError(uid)
+    return uid
+
+
 #: how the parameters of a filter are read, and what they must be
 PARAMETERS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "function": (str, "a glob"),
+    "function": (_text, "a glob"),
     "state": (str, "a state"),
     "older_than": (float, "seconds"),
     "newer_than": (float, "seconds"),
-    "uid": (int, "an integer"),
-    "error": (str, "a text"),
+    "uid": (_uid, "an integer from 0 to 4294967295"),
+    "error": (_text, "a text"),
     "limit": (int, "an integer"),
 }
 
@@ -86,7 +102,7 @@ def filter_of(given: Iterable[tuple[str, Any]]) -> tuple[Filter, int | None]:
         convert, what = PARAMETERS[name]
         try:
             found[name] = convert(value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise Refused(400, "bad_filter", f"{name} is {what}, not {value!r}.") from None
     if found.get("state", "ready") not in reading.STATES:
         raise Refused(400, "bad_filter", f"state is one of {', '.join(reading.STATES)}, not {found['state']!r}.")

@@ -408,6 +408,15 @@ def test_a_reader_that_has_gone_ends_it_quietly(place: Place) -> None:
     assert process.wait() == 141
 
 
+def test_an_argument_that_is_not_utf8_is_one_sentence(place: Place) -> None:
+    """A byte that no name has fails with a line on stderr, and no traceback."""
+    place.answer(place.control, b"HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    process = relay_cli(place, "backlog", "--function", "\udcff")
+    _, said = process.communicate(timeout=60)
+    assert said == b"relay-cli: '\\udcff' cannot be written as utf-8\n"
+    assert process.returncode == 1
+
+
 def test_asking_a_running_agent_imports_nothing_heavy() -> None:
     """A status must cost little: neither oslo.config's options, nor SQLite, nor asyncio stand on its way."""
     code = (

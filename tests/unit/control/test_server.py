@@ -131,7 +131,19 @@ def test_casts_stream_as_json_lines(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("query", ["state=odd", "uid=me", "limit=-1", "limit=x", "older_than=long", "colour=red"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "state=odd",
+        "uid=me",
+        "uid=-1",
+        "uid=99999999999999999999",
+        "limit=-1",
+        "limit=x",
+        "older_than=long",
+        "colour=red",
+    ],
+)
 def test_a_filter_that_is_none_is_refused(tmp_path: Path, query: str) -> None:
     """400 bad_filter, with a sentence that names what is wrong."""
 
@@ -297,6 +309,42 @@ def test_a_bug_midway_through_an_answer_ends_only_its_connection(
     gc.collect()
     assert unexpected == []
     assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"filter": {"uid": 99999999999999999999}}',
+        b'{"filter": {"function": "\\udcff"}}',
+        b'{"filter": {"limit": Infinity}}',
+        b'{"casts": ["\\udcff"]}',
+    ],
+)
+def test_a_selection_that_the_spool_cannot_be_asked_for_is_refused(tmp_path: Path, body: bytes) -> None:
+    """400 before anything is done: not a 500, and not an answer that breaks off."""
+
+    async def story() -> None:
+        async with rig(tmp_path) as r:
+            head = f"POST /v1/hold HTTP/1.1\r\nHost: r\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+            assert (await r.raw(head.encode() + body)).startswith(b"HTTP/1.1 400")
+
+    asyncio.run(story())
+
+
+def test_a_name_breaks_no_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a caller's unique is made of, a change is one line, and a short one."""
+    caplog.set_level(logging.INFO, "relay.control")
+    body = json.dumps({"casts": ["x\nuid 0: purge all", "y" * 50_000]}).encode()
+
+    async def story() -> None:
+        async with rig(tmp_path) as r:
+            head = f"POST /v1/hold HTTP/1.1\r\nHost: r\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+            assert (await r.raw(head.encode() + body)).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(story())
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "\n" not in line
+    assert len(line) < 1000
 
 
 def test_a_connection_is_kept_for_the_next_request(tmp_path: Path) -> None:
