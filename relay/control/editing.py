@@ -173,7 +173,7 @@ def words_of(asked: Mapping[str, Any]) -> str:
         names = asked["casts"]
         return f"{len(names)} named casts ({', '.join(map(_shown, names[:3]))}{', ...' if len(names) > 3 else ''})"
     wanted, limit = filter_of((asked.get("filter") or {}).items())
-    return f"{'exported ' if asked.get('exported') else ''}{spell(wanted, limit) or 'all'}"
+    return spell(wanted, limit) or "all"
 
 
 def _shown(name: str) -> str:

@@ -96,6 +96,8 @@ class Outlet:
         self._audit_at = 0.0
         #: when it was lost, and how many casts had been completed anywhere by then; None while it was never in use
         self._lost: tuple[float, int] | None = None
+        #: tries that failed and were told of in the log
+        self._told = 0
         #: True while it is ended on purpose
         self._closing = False
 
@@ -256,10 +258,10 @@ class Outlet:
             since, completed = self._lost
             away = f": back after {spell(self._clock.monotonic() - since)}"
             away += f", {self._tally.completed - completed} casts completed elsewhere since"
-        elif self.condition.losses:
+        elif self.condition.losses != self._told:
             away = f": reached after {self.condition.losses} tries"
         log.info("upstream %s is in use%s", self.server, away)
-        self._lost = None
+        self._lost, self._told = None, self.condition.losses
 
     def _log_loss(self, reason: str, doubtful: int, now: float) -> None:
         condition = self.condition

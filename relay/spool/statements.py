@@ -95,6 +95,8 @@ SIZES_AFTER = "SELECT id, length(payload) FROM casts WHERE id > ? ORDER BY id LI
 LANE_NUMBERS = "SELECT number FROM lanes"
 IDS_AFTER = "SELECT id FROM casts INDEXED BY casts_by_lane WHERE lane = ? AND id > ? ORDER BY id LIMIT ?"
 READ_CASTS = f"SELECT {_CAST} FROM casts WHERE id > ? AND id <= ? ORDER BY id"
+#: whether a cast was found damaged before, and set aside as dead
+SET_ASIDE = "SELECT 1 FROM fates WHERE id = ? AND state = 'dead' AND reason = 'damaged'"
 _DUE = (
     "SELECT id, attempts, failures, 1 AS deferred, aged_from FROM fates"
     " WHERE lane = ? AND state = 'deferred' AND scheduled ="

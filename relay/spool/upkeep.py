@@ -4,7 +4,8 @@ Three chores, a slice of one at a time, each in a transaction of its own that ai
 comes in the middle does not notice.  *Shorten*: a log that a reader let grow is written back and cut off, once that
 reader has gone.  *Shrink*: after a backlog has drained, free pages beyond SPARE_BYTES are given back to the disk (all
 at once, or whenever a page is free, would cost more than the pages are worth).  *Verify*: what lies long on disk is
-read and its checksum compared, one pass a day; a rotten cast is only reported here, it is set aside when it is taken.
+read and its checksum compared, one pass a day; a rotten cast is only reported here, it is set aside when it is taken,
+and no news from then on.
 
 A slice begins when nothing came for IDLE_S.  Where there is never such a pause nothing is shrunk, and nothing needs to
 be: pages that are free are used again.
@@ -131,7 +132,7 @@ class Upkeep:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             last, found = self._read_singly()
-        self._found += found
+        self._found += [id_ for id_ in found if not self._set_aside(id_)]
         if last > self._verified_to:
             self._verified_to = last
             return True
@@ -139,6 +140,15 @@ class Upkeep:
             log.error("casts that lie in the spool are damaged: %d, the first is %d", len(self._found), self._found[0])
         self.rotten, self._found, self._verified_to = tuple(self._found), [], 0
         return False
+
+    def _set_aside(self, id_: int) -> bool:
+        """Whether a rotten cast is dead as damaged; one whose fate cannot be read is not known to be."""
+        try:
+            return self._conn.execute(sql.SET_ASIDE, (id_,)).fetchone() is not None
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return False
 
     def _read_some(self) -> tuple[int, list[int]]:
         """Verify a slice: the last id read, and the ids of what is rotten."""

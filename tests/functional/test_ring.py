@@ -144,6 +144,20 @@ def test_with_every_server_paused_casts_wait_and_say_why(rig: Rig) -> None:
     agent.await_empty()
 
 
+def test_tries_that_failed_are_told_of_once(rig: Rig) -> None:
+    """A server that was reached after tries is in use again after a pause: nothing was tried for that."""
+    (server,) = rig.serve("gearmand")
+    server.kill()
+    agent = rig.agent()
+    until(lambda: "cannot be reached" in agent.log, agent.log_tail)
+    server.start()
+    used(rig, agent)
+    for verb in ("pause", "resume"):
+        assert agent.cli("upstreams", verb, server.address).returncode == 0
+    until(lambda: agent.log.count("is in use") == 2, agent.log_tail)
+    assert agent.log.count("is in use: reached after") == 1
+
+
 def test_a_server_that_asks_for_grace_is_left_so_that_it_ends(rig: Rig) -> None:
     """gearmand after SIGUSR1: the running job ends there, new casts go to the other one, and the server is gone."""
     rig.serve("gearmand", count=2)

@@ -133,6 +133,22 @@ def test_rotten_casts_are_found_where_they_lie(
     assert upkeep.rotten == ()
 
 
+def test_a_cast_that_was_set_aside_as_damaged_is_no_news(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
+    """What is dead as damaged, by a take or a repair, is not told of again: nothing is left to be done."""
+    [known, fresh] = writer.accept(cast(payload=b"known"), cast(payload=b"fresh"))
+    writer.conn.execute("UPDATE casts SET payload = x'00'")
+    writer.conn.execute(
+        "INSERT INTO fates (id, lane, state, since, attempts, failures, reason, error)"
+        " SELECT id, id, 'dead', 0, 0, 0, 'damaged', '' FROM casts WHERE id = ?",
+        (known,),
+    )
+    upkeep = Upkeep(writer.conn, writer.path)
+    for number in range(5):
+        upkeep.step(LATER + number)
+    assert upkeep.rotten == (fresh,)
+    assert len(caplog.records) == 1
+
+
 def test_large_casts_are_read_one_at_a_time(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice reads VERIFY_BYTES at most, but for one cast that is larger."""
     monkeypatch.setattr(module, "VERIFY_BYTES", 250_000)
