@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         if not seen.findings:
             print(f"{path} is sound", file=sys.stderr)
             return DONE
-        print(f"{path} is not sound: {seen.findings} findings", file=sys.stderr)
+        print(f"{path} is not sound: {seen.findings} finding{'s' * (seen.findings > 1)}", file=sys.stderr)
         return _repair(path, lock) if options.repair else FAILED
     except SpoolUnusable as error:
         raise Failed(str(error)) from None

@@ -239,7 +239,9 @@ def _upstream(server: Server, connect_s: float) -> Iterator[Finding]:
 def _unstaffed(agent: Agent) -> Iterator[Finding]:
     blockers = agent.ask("GET", "/v1/drain")["blockers"]
     for blocker in [one for one in blockers if one["reason"] == "no workers"][:NAMED]:
-        said = f"{blocker['count']} casts of {blocker['function']} have no workers"
+        count = blocker["count"]
+        said = f"{count} {'cast' if count == 1 else 'casts'} of {blocker['function']}"
+        said += f" {'has' if count == 1 else 'have'} no workers"
         yield Finding("workers", WARNING, said, "start workers for it, or see whether its name is misspelt")
 
 

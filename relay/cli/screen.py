@@ -22,7 +22,7 @@ SORTS: dict[str, tuple[str, str]] = {
     "dead": ("d", "dead"),
     "function": ("n", "function"),
 }
-KEYS = "q quit  b backlog  i in flight  a accepted  c completed  f failures  d dead  n name  / filter"
+KEYS = "q quit  / filter  sort: b backlog i flying a acc c done f fail d dead n name"
 #: what counts over the life of the spool, and has a rate
 _COUNTED = ("accepted", "completed", "failures")
 #: columns of numbers: heading, field, width

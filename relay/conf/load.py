@@ -20,6 +20,7 @@ import contextlib
 import difflib
 import grp
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,9 @@ from relay.settings import Agent, Control, Forwarder, Intake, Settings, Spool, U
 DEFAULT_FILE = Path("/etc/relay/relay.conf")
 
 Values = dict[str, dict[str, Any]]
+
+#: what int() says of a text that is none
+_NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
 
 
 class _Pair(NamedTuple):
@@ -121,7 +125,8 @@ def _read(conf: cfg.ConfigOpts, group: str, name: str) -> Any:
     except (cfg.Error, ValueError) as error:
         # oslo.config wraps the reason in the repr of a location; the reason alone is what an operator needs.
         reason = error.__context__ if isinstance(error.__context__, ValueError) else error
-        raise BadConfiguration(f"[{group}] {name}: {one_line(reason)}") from error
+        said = _NO_NUMBER.sub(r"\1 is not a whole number", one_line(reason))
+        raise BadConfiguration(f"[{group}] {name}: {said}") from error
     if name == "socket_group":
         return _existing_group(group, value) if value else None
     if value is None and name not in ("tcp_listen", "metrics_listen") and not group.startswith(PREFIX):

@@ -129,3 +129,9 @@ def test_no_two_keys_are_one() -> None:
     """Each sort has a letter of its own, none that means something else."""
     letters = [letter for letter, _ in SORTS.values()]
     assert len({*letters, "q", "/"}) == len(letters) + 2
+
+
+def test_the_keys_fit_the_smallest_terminal() -> None:
+    """The line of keys names each way to sort, and the last of them is on a terminal of 80 columns too."""
+    assert len(screen.KEYS) < 80
+    assert all(f" {key} " in screen.KEYS for key, _ in SORTS.values())

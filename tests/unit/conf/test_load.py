@@ -173,6 +173,7 @@ stop_timeout = 0
             "[policy_bill] function_window: 1001 must be at most [forwarder] window, which is 1000",
         ),
         ("[agent]\nstop_timeout = soon", "[agent] stop_timeout: 'soon' is not a duration"),
+        ("[forwarder]\nmax_attempts = few", "[forwarder] max_attempts: 'few' is not a whole number"),
         ("[forwarder]\nwindow = 0", "[forwarder] window: "),
         (
             "[control]\nsocket = /run/relay/relay.sock",
