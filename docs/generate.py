@@ -16,7 +16,7 @@ PAGE = Path(__file__).with_name("lifecycle.md")
 CAUSES: dict[Event, str | None] = {
     Event.ACCEPT: "a COMMIT that holds the cast returned; the caller is answered `JOB_CREATED` after it",
     Event.SCHEDULE: "the same, and the caller named a moment that has not come (`SUBMIT_JOB_EPOCH`)",
-    Event.TAKE: "the forwarder submitted it to the upstream in use",
+    Event.TAKE: "the forwarder submitted it to an upstream",
     Event.DONE: "the upstream reported `WORK_COMPLETE`, behind a clean barrier, or accepted it where `confirm` is"
     " `accepted`; of an attempt that ended otherwise, too, while its link holds and its handle is remembered",
     Event.DOUBT: "the link was lost before the verdict, or the upstream answered the submission with an `ERROR` that is"
