@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, change: Change, *, implied: bool = False) -
     except NotRunning as agent:
         # names that came from stdin are read once only: nothing was asked of an agent that is not there
         with offline.instead_of(agent), offline.owned(options.places.spool) as spooled:
-            offline.say(agent)
+            offline.say(agent, "read from" if options.dry_run else "changed in")
             tally = _on_disk(options, change, wanted, spooled)
     show(options, change, tally)
     named = wanted.names is not None

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         agent.ask("GET", "/v1/holds")
     except NotRunning as error:
         with offline.instead_of(error), offline.owned(options.places.spool) as spooled:
-            offline.say(error)
+            offline.say(error, "read from" if options.dry_run else "written to")
             said = _import(options, lambda piece: spooled.import_lines(piece, dry_run=options.dry_run))
     else:
         query = {"dry_run": int(options.dry_run)}

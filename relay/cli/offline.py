@@ -60,6 +60,6 @@ def become_owner(path: Path) -> None:
         os.seteuid(owner.st_uid)
 
 
-def say(agent: NotRunning) -> None:
+def say(agent: NotRunning, what: str = "read from") -> None:
     """The line on stderr."""
-    print(f"agent not running: read from the spool ({agent})", file=sys.stderr)
+    print(f"agent not running: {what} the spool ({agent})", file=sys.stderr)

@@ -267,7 +267,9 @@ class Outlet:
         condition = self.condition
         if self.grace:
             log.info("upstream %s has ended, as it wanted to: %s; in doubt: %d", self.server, reason, doubtful)
-        elif condition.state is Health.HEALTHY and condition.flaps == 0:
+        elif (condition.state is Health.HEALTHY and condition.flaps == 0) or (
+            condition.state is Health.PAUSED and doubtful
+        ):
             log.warning(
                 "upstream %s is lost: %s; in doubt, and to go out again: %d; completed there in %s: %d",
                 self.server,

@@ -128,6 +128,23 @@ def test_a_paused_server_gets_nothing_new_and_finishes_what_it_has(rig: Rig, ser
     assert "was already resumed" in agent.cli("upstreams", "resume", here.address).stdout
 
 
+def test_a_paused_server_that_dies_is_said_to_be_lost(rig: Rig) -> None:
+    """The log has how much was in doubt there, as for any other; the casts are executed elsewhere."""
+    rig.serve("gearmand", count=2)
+    agent = rig.agent()
+    here = used(rig, agent)
+    (worker,) = rig.work(b"f", servers=[here])
+    worker.hold()
+    cast_all(agent.socket, b"f", [b"held"])
+    worker.holding.wait(60)
+    assert agent.cli("upstreams", "pause", here.address).returncode == 0
+    here.kill()
+    until(lambda: f"upstream {here.address} is lost" in agent.log, agent.log_tail)
+    assert "in doubt, and to go out again: 1;" in agent.log
+    rig.work(b"f", servers=[other(rig, here)])
+    agent.await_empty()
+
+
 def test_with_every_server_paused_casts_wait_and_say_why(rig: Rig) -> None:
     """Nothing is lost, the drain's blockers name it, a resume ends it; a server that is none is refused."""
     (server,) = rig.serve("gearmand")
