@@ -1,7 +1,6 @@
 """`show`: one cast, whole: what became of it, attempt by attempt; with the agent down too.
 
-It is named by its id, its handle or its unique. A cast that is done is shown where a history is kept ([spool]
-keep_done).
+It is named by its id, its handle or its unique. A cast that is done or purged is no longer here.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ from relay.spool.transitions import Transitions
 
 #: bytes of a function and of a unique, as callers may have them
 FUNCTION_LIMIT, UNIQUE_LIMIT = 512, 64
+#: bytes of a key and of an origin: with what tells sends apart behind it, a key fits a job server's unique
+KEY_LIMIT = 40
 #: seconds for which the origin of an imported cast is remembered once the cast is gone
 ORIGINS_KEPT_S = 30 * 86400.0
 _EARLIEST, _LATEST = 0, 1 << 62
@@ -164,9 +166,9 @@ def parse(line: bytes) -> Incoming:
     state = found.get("state", "ready")
     if state not in ("ready", "deferred", "held", "dead"):
         raise ValueError("state is ready, deferred, held or dead")
-    key = _text(found, "key", "")
+    key = _word(found, "key", "")
     return Incoming(
-        origin=_text(found, "origin", key),
+        origin=_word(found, "origin", key),
         key=key,
         function=function,
         unique=unique,
@@ -191,6 +193,14 @@ def _text(found: dict[str, Any], name: str, default: str | None = None) -> str:
     return value
 
 
+def _word(found: dict[str, Any], name: str, default: str) -> str:
+    """Text that goes on the wire as it is: a NUL in it would end it there, and begin the payload."""
+    word = _text(found, name, default)
+    if len(word) > KEY_LIMIT or not all("!" <= letter <= "~" for letter in word):
+        raise ValueError(f"{name} has at most {KEY_LIMIT} bytes from 0x21 to 0x7e")
+    return word
+
+
 def _number(found: dict[str, Any], name: str, default: int | None) -> int | None:
     value = found.get(name, default)
     if value is None:
@@ -204,7 +214,7 @@ def _moment(found: dict[str, Any], name: str) -> int | None:
     value = found.get(name)
     if value is None:
         return None
-    if type(value) not in (int, float) or not _EARLIEST <= value * 1e6 < _LATEST:
+    if type(value) not in (int, float) or not _EARLIEST <= value < _LATEST / 1e6:
         raise ValueError(f"{name} is no Unix time")
     moment: int = round(value * 1e6)
     return moment

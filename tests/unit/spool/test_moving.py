@@ -1,0 +1,42 @@
+"""What a line of an import may say: whatever a file holds, it is a cast that callers could have made, or refused."""
+
+import json
+
+import pytest
+
+from relay.spool.moving import KEY_LIMIT, parse, parse_all
+
+
+def line(**more: object) -> bytes:
+    """A line that is well but for these."""
+    return json.dumps({"function": "f", "payload": "x", **more}).encode()
+
+
+def test_a_line_needs_a_function_and_a_payload_only() -> None:
+    """The rest has defaults; the key is the origin too where none is named."""
+    assert parse(line())[:6] == ("", "", b"f", None, 1, "ready")
+    assert parse(line(key="spool-1")).origin == "spool-1"
+    assert parse(line(key="k" * KEY_LIMIT)).key == "k" * KEY_LIMIT
+
+
+@pytest.mark.parametrize("name", ["key", "origin"])
+@pytest.mark.parametrize("word", ["a\0payload", "a b", "\u00e9", "\n", "k" * (KEY_LIMIT + 1), 5, None])
+def test_a_key_that_would_be_more_than_a_key_on_the_wire_is_refused(name: str, word: object) -> None:
+    """It goes to job servers as it is: a NUL would begin the payload, and one too long would be refused for ever."""
+    with pytest.raises(ValueError, match=name):
+        parse(line(**{name: word}))
+
+
+@pytest.mark.parametrize("name", ["accepted_at", "not_before"])
+@pytest.mark.parametrize("moment", [10**400, 1e300, float("inf"), float("nan"), -1, "now", True])
+def test_a_moment_that_is_none_is_refused(name: str, moment: object) -> None:
+    """However large: the line is named, and nothing breaks."""
+    with pytest.raises(ValueError, match=f"line 2: {name}"):
+        parse_all(line() + b"\n" + line(**{name: moment}))
+
+
+@pytest.mark.parametrize("function", ["", "a\0b", "a b", "f" * 513, "\ud800"])
+def test_a_function_that_no_caller_could_name_is_refused(function: str) -> None:
+    """As at the intake."""
+    with pytest.raises(ValueError, match=r"function|surrogates"):
+        parse(line(function=function))
