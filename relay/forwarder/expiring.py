@@ -77,12 +77,20 @@ class Expiring:
 
     def sift(self, schedule: Schedule, flights: list[Flight]) -> list[Flight]:
         """Of casts that were picked, those that are not too old; the others are buried."""
-        expired = [flight for flight in flights if self._is_expired(flight)]
+        good: list[Flight] = []
+        expired: list[Flight] = []
+        for flight in flights:
+            (expired if self._is_expired(flight) else good).append(flight)
         for flight in expired:
             schedule.withdrawn(schedule.share(flight.track.lane), flight.size)
             self._heads.sent(flight)
         self._bury(expired)
-        return [flight for flight in flights if flight not in expired] if expired else flights
+        now = self._clock.monotonic()
+        for track in {flight.track for flight in expired}:
+            # it left the schedule as one without room, and no verdict will come to bring it back
+            schedule.enter(schedule.share(track.lane), now)
+            self._heads.refill(track)
+        return good
 
     def _is_expired(self, flight: Flight) -> bool:
         limit = self.limit(flight.track.lane)

@@ -258,6 +258,9 @@ class Forwarder:
             for flight in news.vanished:
                 outlet.schedule.returned(outlet.schedule.share(flight.track.lane), flight.size)
             self._doubt(news.vanished)
+            for lane in {flight.track.lane for flight in news.vanished}:
+                # there is room, although a cast that was done elsewhere goes nowhere again
+                self._routing.enter(lane, self._clock.monotonic())
         self._settling.settle(outlet, news, self._clock.monotonic())
         self._pump()
 

@@ -159,6 +159,8 @@ class Settling:
         lane.last_error = what.text
         outlet.schedule.failed(share, flight.size, now)
         if flight.over:
+            # its handle is remembered for a while, and with it this flight
+            flight.forget_payload()
             self._after(share, now)
             return None
         if what.reason == "server_error" and flight.kind in PRIORITIZED and outlet.link is not None:
@@ -176,7 +178,6 @@ class Settling:
         due_at = setback.due_at
         next_step = "dead" if due_at is None else f"again in {spell((due_at - wall) / 1e6)}"
         self._log_failure(outlet, flight, what, next_step, now)
-        # its handle is remembered for a while, and with it this flight
         flight.forget_payload()
         self._after(share, now)
         return setback

@@ -117,8 +117,11 @@ class Trials:
 
     def lost(self, link: Link[Flight], reason: str, doubtful: list[Flight]) -> None:
         """The link is gone: it speaks against the cast, if that was sent."""
-        if link is self.link:
+        if link is self.link and self._flight is not None:
+            lane = self._flight.track.lane
             self._end(reason, self._clock.monotonic())
+            # it may have had the lane's whole window
+            self._wake(lane)
 
     def _end(self, reason: str, now: float) -> None:
         flight, outlet = self._flight, self._outlet

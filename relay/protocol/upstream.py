@@ -275,9 +275,9 @@ class Conversation(Generic[Token]):
             raise ProtocolError(f"STATUS_RES is about {handle[:80]!r}, which was not the question")
         elif question is None:
             self._barrier(news)
-        elif rest[:1] != b"0":
+        elif rest[:1] == b"1":
             self._trusted = True
-        elif self._trusted and question.handle in self._proven:
+        elif self._trusted and rest[:1] == b"0" and question.handle in self._proven:
             news.vanished.append(self._proven.pop(question.handle))
 
     def _barrier(self, news: News[Token]) -> None:

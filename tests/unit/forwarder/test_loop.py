@@ -535,6 +535,35 @@ def test_a_cast_in_flight_at_losses_in_a_row_is_tried_alone_and_dead_if_it_goes_
     run(monkeypatch, scenario, SERVERS[:1])
 
 
+def test_the_end_of_a_trial_lets_its_lane_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suspect may have the whole window of its function; what waits behind it is sent once the trial's link is lost."""
+
+    async def scenario(bench: Bench) -> None:
+        main = await suspected(bench)
+        trial = await bench.open()
+        bench.accept(2)
+        assert main.sent == []
+        trial.break_()
+        assert [job[0].cast[0] for job in main.sent] == [2]
+
+    run(monkeypatch, scenario, SERVERS[:1], function_window=1)
+
+
+def test_a_vanished_send_of_a_done_cast_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes nowhere again, and what waits behind it is sent."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(1, 2)
+        (flight,) = bench.link.flying
+        flight.over = True
+        bench.link.flying = []
+        bench.link.listener.told(bench.link, News(vanished=[flight]))  # type: ignore[arg-type]
+        assert bench.sent() == [1, 2]
+
+    run(monkeypatch, scenario, function_window=1)
+
+
 @pytest.mark.parametrize("verdict", [True, False])
 def test_a_suspect_is_acquitted_by_a_verdict_or_by_a_link_that_holds(
     monkeypatch: pytest.MonkeyPatch, verdict: bool

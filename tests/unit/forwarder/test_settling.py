@@ -228,3 +228,52 @@ def test_what_waits_where_nobody_works_on_it_expires_there(monkeypatch: pytest.M
         assert outlet.in_flight == 1
 
     run(monkeypatch, scenario, lifetime=60.0)
+
+
+def test_a_lane_goes_on_when_all_that_was_picked_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No verdict will come of those, and what waits behind them in memory goes out all the same."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(*range(1, 9))
+        bench.tell(done=range(1, 9))
+        bench.accept(*range(20, 36))
+        bench.accept(*range(36, 100))
+        bench.now += 61
+        bench.wall += 61_000_000
+        bench.accept(100)
+        bench.tell(done=range(20, 36))
+        for _ in range(9):
+            bench.stored()
+        assert {one for one in bench.sent() if one >= 36} == {100}
+
+    run(monkeypatch, scenario, lifetime=60.0)
+
+
+def test_a_lane_reads_on_when_all_that_was_picked_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing in memory behind them, the next ones are read from disk."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.accept(*range(1, 10))
+        bench.now += 61
+        bench.wall += 61_000_000
+        await bench.open()
+        assert len(bench.spool.setbacks) == 8
+        assert [lane for lane, _ in bench.spool.takes] == [F]
+
+    run(monkeypatch, scenario, lifetime=60.0)
+
+
+def test_what_failed_after_its_cast_was_done_elsewhere_keeps_no_payload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handle is remembered for a late answer; 4,096 payloads beside them would be memory without bound."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5)
+        (flight,) = bench.link.flying
+        flight.over = True
+        bench.tell(troubles=[(5, Kind.WORK_FAIL, b"")])
+        assert bench.spool.setbacks == []
+        assert flight.cast[:3] == (5, None, b"")
+
+    run(monkeypatch, scenario)

@@ -596,6 +596,18 @@ def test_a_server_that_knows_no_job_ever_is_not_believed() -> None:
     assert made.outstanding() == ["a", "b", "c"]
 
 
+def test_an_answer_that_says_neither_is_no_reason_for_trust() -> None:
+    """Nor does it make a job vanish on a link that is trusted."""
+    made = running("a")
+    (handle,) = asked(made.audit(lambda _: True, 50))
+    made.feed(encode(RES, Kind.STATUS_RES, handle))
+    assert not made.trusted
+    made = trusted("a")
+    made.audit(lambda _: True, 50)
+    assert made.feed(encode(RES, Kind.STATUS_RES, b"H:a")).vanished == []
+    assert made.outstanding() == ["a"]
+
+
 def test_a_job_that_ended_while_it_was_asked_about_has_not_vanished() -> None:
     """The end stands before the answer: done, and nothing else."""
     made = trusted("a")
