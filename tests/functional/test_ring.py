@@ -11,9 +11,7 @@ from tests.rig.wait import until
 
 def used(rig: Rig, agent: Agent) -> JobServer:
     """The server that is in use, once there is one."""
-    found = until(
-        lambda: [one["server"] for one in agent.status()["upstreams"] if one["state"] == "healthy"], agent.log_tail
-    )
+    found = until(lambda: [one["server"] for one in agent.ask("upstreams") if one["role"] == "in use"], agent.log_tail)
     return next(server for server in rig.servers if server.address == found[0])
 
 
@@ -191,7 +189,7 @@ def test_a_server_that_asks_for_grace_is_left_so_that_it_ends(rig: Rig) -> None:
     rig.work(b"f", servers=[there])
     worker.hold()
     cast_all(agent.socket, b"f", [b"held"])
-    worker.holding.wait(60)
+    assert worker.holding.wait(60)
     assert here.process
     here.process.send_signal(signal.SIGUSR1)
     until(lambda: "so it wants to end" in agent.log, agent.log_tail)
