@@ -536,7 +536,7 @@ def test_a_cast_in_flight_at_losses_in_a_row_is_tried_alone_and_dead_if_it_goes_
 
 
 def test_the_end_of_a_trial_lets_its_lane_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A suspect may have the whole window of its function; what waits behind it goes once the link of the trial is lost."""
+    """A suspect may fill its function's window; what waits behind it goes once the link of the trial is lost."""
 
     async def scenario(bench: Bench) -> None:
         main = await suspected(bench)
