@@ -56,7 +56,8 @@ def wire(data: bytes, magic: bytes) -> tuple[bytes, int]:
 
 
 def _kept(framer: Framer) -> int:
-    return len(framer._rest) + len(framer._pieces) + (len(framer._cut[1]) if framer._cut else 0)
+    gathered = framer._pieces.tell() if framer._pieces is not None else 0
+    return len(framer._rest) + gathered + (len(framer._cut[1]) if framer._cut else 0)
 
 
 def the_callers_side(data: bytes) -> None:
