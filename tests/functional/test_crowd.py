@@ -176,7 +176,7 @@ def trickle(callers: list[Stream], stop: threading.Event) -> None:
 
 
 def test_whole_large_packets_of_many(rig: Rig) -> None:
-    """10 callers send whole casts of 16 MiB at a time: all are accepted, and the agent's memory stays under 160 MiB."""
+    """10 callers send whole casts of 16 MiB at a time: all are accepted, in the memory of twelve."""
     rig.serve("gearmand")
     agent = rig.agent()
     large = submission(b"nobody", b"x" * 16 * MIB)
@@ -192,7 +192,7 @@ def test_whole_large_packets_of_many(rig: Rig) -> None:
     for caller in callers:
         caller.join()
     assert answers == [packets.JOB_CREATED] * 20
-    assert memory(agent) < 160 * MIB
+    assert memory(agent) < 192 * MIB
 
 
 def test_headers_of_4_gib(rig: Rig) -> None:
