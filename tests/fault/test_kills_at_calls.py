@@ -123,7 +123,8 @@ def test_a_start_after_a_crash_is_killed_at_each_step(rig: Rig, tmp_path: Path) 
 
 def test_a_migration_is_killed_at_each_step(rig: Rig) -> None:
     """The golden spool of format 1 is opened by this relay: every cast of it is there afterwards."""
-    agent = rig.unstarted_agent(NOBODY)
+    # its dead cast is old enough to be purged
+    agent = rig.unstarted_agent({**NOBODY, "spool": {"keep_dead": "0"}})
 
     def prepare() -> None:
         emptied(agent.spool)
