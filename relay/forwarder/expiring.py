@@ -103,7 +103,7 @@ class Expiring:
             return
         for flight in flights:
             self._tally.sent(flight)
-        self._tally.unstored += len(flights)
+        self._tally.handed_in(len(flights))
         self._spool.store([], [expired(flight) for flight in flights])
 
     # -- the sweep -------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Expiring:
                     self._sweep_track(track, limit)
 
     def _sweep_track(self, track: Track, limit: Limit) -> None:
-        if track.waiting:
+        if track.waiting or track.suspects:
             found = track.expire(limit.reached)
             for flight in found:
                 self._heads.sent(flight)

@@ -169,6 +169,9 @@ class Track:
         out = [flight for flight in self.again if not flight.shared and reached(flight.cast[0], flight.cast[3])]
         for flight in out:
             self.again.remove(flight)
+        out += (suspects := [flight for flight in self.suspects if reached(flight.cast[0], flight.cast[3])])
+        for flight in suspects:
+            self.suspects.remove(flight)
         while self.fresh and reached(self.fresh[0][0], self.fresh[0][3]):
             out.append(Flight(self.fresh.popleft(), self, 0, 0, False))
         for taken in [taken for taken in self.due if reached(taken.cast[0], taken.cast[3])]:
@@ -320,7 +323,7 @@ class Lane:
     def pending(self) -> bool:
         """True while it has casts in flight, in memory, or on disk for the taking."""
         return bool(self.in_flight) or any(
-            track.waiting or track.more or track.due_more or track.taking for track in self.tracks
+            track.waiting or track.suspects or track.more or track.due_more or track.taking for track in self.tracks
         )
 
     @property

@@ -40,6 +40,7 @@ from relay.settings import Forwarder as Limits
 from relay.settings import Upstream
 from relay.spool.committer import Committed
 from relay.spool.spool import Spool
+from relay.upstream.link import Link
 from relay.upstream.ring import preference
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,12 @@ class Forwarder:
         self._routing = Routing(self._heads)
         self._sender = Sender(spool.identity, self._heads, self._tally, clock)
         self._sends = Sends()
-        self._settling = Settling(limits, spool, self._heads, self._routing, self._sends, self._tally, clock, rng)
-        self._trials = Trials(lambda: self._upstream, self._sender, self._settling, self._tally, clock, self._go_on)
+        self._settling = Settling(
+            limits, spool, self._heads, self._routing, self._sends, self._tally, clock, rng, self._links
+        )
+        self._trials = Trials(
+            lambda: self._upstream, self._sender, self._settling, self._tally, clock, self._may_send, self._go_on
+        )
         self._expiring = Expiring(spool, self._heads, self._tally, clock)
         self._rotation = Rotation(self._routing, rng)
         self._line_up()
@@ -139,9 +144,14 @@ class Forwarder:
         return any(flight.cast[0] == cast_id for flight in self._outstanding())
 
     def _outstanding(self) -> Iterator[Flight]:
-        links = [outlet.link for outlet in self._rotation.outlets.values()]
-        links.append(self._trials.link)
-        return chain.from_iterable(link.outstanding() for link in links if link is not None)
+        return chain.from_iterable(link.outstanding() for _, link in self._links())
+
+    def _links(self) -> Iterator[tuple[Outlet, Link[Flight]]]:
+        for outlet in self._rotation.outlets.values():
+            if outlet.link is not None:
+                yield outlet, outlet.link
+        if self._trials.link is not None and self._trials.outlet is not None:
+            yield self._trials.outlet, self._trials.link
 
     def fence(self, numbers: Collection[int]) -> set[int]:
         """Send nothing of these lanes until `unfence`; the ids of all casts that are in flight."""
@@ -200,7 +210,7 @@ class Forwarder:
             if not any(outlet.schedule.window.moving for outlet in self._rotation.outlets.values()):
                 self._quiet.set()
             return
-        if self._tally.unstored < VERDICTS_LIMIT and self._spool.failing is None:
+        if self._may_send():
             now = self._clock.monotonic()
             outlets = [outlet for outlet in self._rotation.outlets.values() if outlet.sends]
             for outlet, picked in self._schedule_all(outlets, now):
@@ -208,6 +218,9 @@ class Forwarder:
                 if outlet.link is not None and flights:
                     self._sender.send(outlet.link, flights, now)
         self._heads.read()
+
+    def _may_send(self) -> bool:
+        return self._tally.unstored < VERDICTS_LIMIT and self._spool.failing is None and not self._stopping
 
     def _schedule_all(self, outlets: list[Outlet], now: float) -> Iterable[tuple[Outlet, list[Flight]]]:
         """What goes to each; with several in use they are dealt out, and another begins each time."""

@@ -196,7 +196,6 @@ class Outlet:
         if not self.completed_here:
             self.condition.proved()
         self.completed_here += casts
-        self.condition.completed += casts
 
     # -- the link's side -------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ Never speaks to an upstream, never waits.  What is handed to the spool counts as
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from relay.clock import Clock, spell
@@ -55,7 +55,9 @@ class Settling:
         tally: Tally,
         clock: Clock,
         rng: Random,
+        links: Callable[[], Iterable[tuple[Outlet, Link[Flight]]]],
     ) -> None:
+        """`links` are those that casts are in flight on, each with its upstream."""
         self._spool = spool
         self._heads = heads
         self._routing = routing
@@ -63,6 +65,7 @@ class Settling:
         self._tally = tally
         self._clock = clock
         self._rng = rng
+        self._links = links
         #: completed sends of casts that had their verdict by another one: it may not have been done
         self._late: list[Flight] = []
         self.configure(limits)
@@ -79,14 +82,14 @@ class Settling:
             setback = self._setback(outlet, flight, verdict(kind, text), now)
             if setback is not None:
                 setbacks.append(setback)
-        self._store(done, setbacks)
+        self._store(outlet, done, setbacks)
         late, self._late = [*news.late, *self._late], []
         if late:
             self._settle_late(late, now)
 
-    def _store(self, done: list[Done], setbacks: list[Setback]) -> None:
+    def _store(self, outlet: Outlet, done: list[Done], setbacks: list[Setback]) -> None:
         if done or setbacks:
-            self._tally.unstored += len(done) + len(setbacks)
+            self._tally.handed_in(len(done) + len(setbacks), len(done), outlet.condition)
             self._spool.store(done, setbacks)
 
     def give_up(self, outlet: Outlet, flights: Sequence[Flight], now: float) -> None:
@@ -98,18 +101,17 @@ class Settling:
             setback = self._setback(outlet, flight, what, now)
             if setback is not None:
                 setbacks.append(setback)
-        self._store([], setbacks)
+        self._store(outlet, [], setbacks)
 
     def _settle_late(self, flights: Sequence[Flight], now: float) -> None:
         """These casts were done by an attempt that had ended otherwise, or was given up."""
         again = {flight.cast[0] for flight in flights}
         flying: set[int] = set()
-        for outlet in self._routing.outlets:
-            if outlet.link is not None:
-                sent = [one for one in outlet.link.outstanding() if one.cast[0] in again and not one.over]
-                if sent:
-                    flying |= {flight.cast[0] for flight in sent}
-                    self._store(self._complete(outlet, outlet.link.let_go(sent), now), [])
+        for outlet, link in self._links():
+            sent = [one for one in link.outstanding() if one.cast[0] in again and not one.over]
+            if sent:
+                flying |= {flight.cast[0] for flight in sent}
+                self._store(outlet, self._complete(outlet, link.let_go(sent), now), [])
         late = []
         for flight in flights:
             id_ = flight.cast[0]
@@ -142,7 +144,6 @@ class Settling:
             lane.last_error = ""
             self._after(share, now)
         outlet.completed(len(done))
-        self._tally.completed += len(done)
         return done
 
     def _after(self, share: Share, now: float) -> None:
@@ -191,7 +192,7 @@ class Settling:
         self._log_failure(outlet, flight, what, "dead", now)
         self._tally.failed[what.reason] += 1
         self._tally.sent(flight)
-        self._tally.unstored += 1
+        self._tally.handed_in(1)
         self._spool.store([], [setback])
 
     def _refused_kind(self, outlet: Outlet, link: Link[Flight], flight: Flight) -> None:
@@ -201,16 +202,18 @@ class Settling:
             log.info(
                 "upstream %s refuses %s: such casts go there as normal ones", outlet.server, Kind(flight.kind).name
             )
-        flight.attempts += 1
-        self._heads.put_back(flight)
-        self._tally.landed(flight)
+        self._give_back(flight)
 
-    def _leave_alone(self, outlet: Outlet, share: Share, flight: Flight, now: float) -> None:
-        """The server has trouble with this function: the cast is ready again, the function waits a little there."""
+    def _give_back(self, flight: Flight) -> None:
+        """It is ready again, unless it is out elsewhere: then that is its send."""
         if self._sends.lost(flight):
             flight.attempts += 1
             self._heads.put_back(flight)
             self._tally.landed(flight)
+
+    def _leave_alone(self, outlet: Outlet, share: Share, flight: Flight, now: float) -> None:
+        """The server has trouble with this function: the cast is ready again, the function waits a little there."""
+        self._give_back(flight)
         if now >= share.not_before:
             share.troubles += 1
             outlet.schedule.rest(share, now + self._backoff.wait(share.troubles, self._rng))

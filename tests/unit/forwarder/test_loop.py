@@ -491,64 +491,6 @@ def test_what_a_server_knows_nothing_of_goes_out_again_at_once(monkeypatch: pyte
     run(monkeypatch, scenario)
 
 
-async def suspected(bench: Bench) -> FakeLink:
-    """Cast 1 was in flight at SUSPECT losses in a row; the link of the upstream in use has held since."""
-    bench.accept(1)
-    for _ in range(trials.SUSPECT):
-        main = await bench.open()
-        assert bench.sent() == [1]
-        main.break_()
-        bench.later(60)
-    main = await bench.open()
-    bench.later(0.1)
-    assert bench.sent() == []
-    assert bench.link is main
-    bench.later(trials.KILL_S)
-    assert bench.link is not main
-    return main
-
-
-def test_a_cast_in_flight_at_losses_in_a_row_is_tried_alone_and_dead_if_it_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """On a link of its own, beside the others' work, GUILTY times; then it is dead, and nothing of it leaks."""
-
-    async def scenario(bench: Bench) -> None:
-        main = await suspected(bench)
-        for number in range(1, trials.GUILTY + 1):
-            trial = await bench.open()
-            assert [job[0].cast[0] for job in trial.sent] == [1]
-            assert bench.forwarder.is_in_flight(1)
-            assert bench.spool.setbacks == []
-            trial.break_()
-            assert not bench.forwarder.is_in_flight(1)
-            bench.accept(1 + number)
-            assert [job[0].cast[0] for job in main.sent] == list(range(2, 2 + number))
-            bench.later(0.1)
-        (setback,) = bench.spool.setbacks
-        assert (setback.id, setback.due_at, setback.reason, setback.failed) == (1, None, "kills_link", False)
-        assert setback.doubts == trials.SUSPECT + trials.GUILTY
-        bench.stored()
-        facts = bench.forwarder.facts()
-        assert facts.in_flight_ready == sum(one.in_flight for one in facts.upstreams) == trials.GUILTY
-
-    run(monkeypatch, scenario, SERVERS[:1])
-
-
-def test_the_end_of_a_trial_lets_its_lane_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A suspect may fill its function's window; what waits behind it goes once the link of the trial is lost."""
-
-    async def scenario(bench: Bench) -> None:
-        main = await suspected(bench)
-        trial = await bench.open()
-        bench.accept(2)
-        assert main.sent == []
-        trial.break_()
-        assert [job[0].cast[0] for job in main.sent] == [2]
-
-    run(monkeypatch, scenario, SERVERS[:1], function_window=1)
-
-
 def test_a_vanished_send_of_a_done_cast_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes nowhere again, and what waits behind it is sent."""
 
@@ -562,41 +504,3 @@ def test_a_vanished_send_of_a_done_cast_makes_room(monkeypatch: pytest.MonkeyPat
         assert bench.sent() == [1, 2]
 
     run(monkeypatch, scenario, function_window=1)
-
-
-@pytest.mark.parametrize("verdict", [True, False])
-def test_a_suspect_is_acquitted_by_a_verdict_or_by_a_link_that_holds(
-    monkeypatch: pytest.MonkeyPatch, verdict: bool
-) -> None:
-    """Done, or out again the usual way after KILL_S; its losses are forgotten."""
-
-    async def scenario(bench: Bench) -> None:
-        main = await suspected(bench)
-        trial = await bench.open()
-        if verdict:
-            bench.tell(done=[1])
-            assert [one[0] for one in bench.spool.done] == [1]
-            assert main.sent == []
-        else:
-            bench.later(trials.KILL_S)
-            assert [job[0].cast[0] for job in main.sent] == [1]
-        assert not trial.is_open
-        facts = bench.forwarder.facts()
-        assert sum(one.in_flight for one in facts.upstreams) == (0 if verdict else 1)
-
-    run(monkeypatch, scenario, SERVERS[:1])
-
-
-def test_losses_long_after_a_send_make_no_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work that takes its time is in flight at many losses, and is none of their causes."""
-
-    async def scenario(bench: Bench) -> None:
-        bench.accept(1)
-        for _ in range(3 * trials.SUSPECT):
-            main = await bench.open()
-            assert bench.sent() == [1]
-            bench.later(trials.KILL_S)
-            main.break_()
-            bench.later(60)
-
-    run(monkeypatch, scenario, SERVERS[:1])

@@ -137,6 +137,54 @@ def test_a_refusal_of_the_normal_one_is_the_servers_trouble(monkeypatch: pytest.
     run(monkeypatch, scenario)
 
 
+def test_what_is_out_twice_and_refused_as_low_is_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The send that was refused is forgotten, the other one is the cast's: no memory and no count is left behind."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5)
+        lane = bench.link.flying[0].track.lane
+        bench.forwarder._sends.double(bench.link.outstanding(), [lane])
+        bench.forwarder._go_on(lane)
+        first, second = bench.link.flying
+        assert second.shared
+        bench.tell(troubles=[(5, Kind.ERROR, b"server_error\0no CMD_submit_job_low")])
+        (left,) = {first, second} - {flight for flight in (first, second) if flight not in bench.link.flying}
+        bench.tell(done=[5])
+        assert [one[0] for one in bench.spool.done] == [5]
+        assert not left.shared
+        bench.stored()
+        bench.later(1)
+        assert bench.sent() == [5, 5]
+        assert bench.forwarder._heads.buffered == 0
+        assert bench.forwarder.facts().in_flight_ready == 0
+
+    monkeypatch.setitem(NAMES, F, NAMES[F]._replace(priority=2))
+    run(monkeypatch, scenario)
+
+
+def test_a_cast_counts_as_completed_where_it_was_with_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with its verdict, which may never be stored; what comes in between is the next COMMIT's."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5, 6, 7)
+
+        def completed() -> int:
+            return sum(one.completed for one in bench.forwarder.facts().upstreams)
+
+        bench.tell(done=[5], troubles=[(6, Kind.WORK_FAIL, b"")])
+        assert completed() == 0
+        bench.stored()
+        assert completed() == 1
+        bench.tell(done=[7])
+        assert completed() == 1
+        bench.stored()
+        assert completed() == 2
+
+    run(monkeypatch, scenario)
+
+
 # -- lifetimes ---------------------------------------------------------------------------------------------------------
 
 
