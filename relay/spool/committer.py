@@ -397,7 +397,8 @@ class Committer:
 
     def _look_at_room(self) -> tuple[str | None, int, int]:
         """(code that refuses every new cast, casts that have room, bytes that have room)."""
-        closed, casts, size = self._room.left(self._transitions.kept, self._transitions.kept_bytes)
+        ledger = self._transitions.ledger
+        closed, casts, size = self._room.left(ledger.kept, ledger.kept_bytes)
         closed = "draining" if self._transitions.draining else closed
         self._closed = closed or ("spool_full" if casts < 1 or size < 1 else None)
         return closed, casts, size

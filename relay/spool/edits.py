@@ -21,7 +21,8 @@ from relay.spool import statements as sql
 from relay.spool.changes import Counts
 from relay.spool.reading import STATES
 from relay.spool.selecting import Selection
-from relay.spool.transitions import Transitions, pieces, ranges
+from relay.spool.statements import pieces, ranges
+from relay.spool.transitions import Transitions
 
 #: casts that one transaction changes
 SLICE = 500
@@ -208,7 +209,7 @@ class _Slice:
         verb, state = self._edit.verb, State(one.state or "ready")
         if verb is Verb.RETRY:
             self._keep(one, State.DEFERRED, due_at=min(one.due_at or self._now, self._now))
-            self._transitions.bring_back(one.lane, self._now, scheduled=False)
+            self._transitions.ledger.bring_back(one.lane, self._now, scheduled=False)
             return
         if verb is Verb.MARK:
             self._keep(one, State.HELD, held_by=one.held_by, exported=1)
@@ -220,7 +221,7 @@ class _Slice:
         target = TABLE[state, event]
         self._count(one, state, target)
         if state in (State.READY, State.DEFERRED):
-            self._transitions.withdraw(one.lane, one.id)
+            self._transitions.ledger.withdraw(one.lane, one.id)
         if target is State.PURGED:
             self._gone.append(one.id)
         elif target is State.HELD:
@@ -240,7 +241,7 @@ class _Slice:
                 failures=failures,
                 aged_from=self._now,
             )
-            self._transitions.bring_back(one.lane, due_at or self._now, scheduled=due_at is not None)
+            self._transitions.ledger.bring_back(one.lane, due_at or self._now, scheduled=due_at is not None)
 
     def _keep(
         self,
@@ -276,7 +277,7 @@ class _Slice:
         )
 
     def _count(self, one: _Found, state: State, target: State) -> None:
-        counts = self._transitions.changes.of(one.lane)
+        counts = self._transitions.ledger.changes.of(one.lane)
         _move(counts, state, -1)
         _move(counts, target, 1)
         if target is State.PURGED:

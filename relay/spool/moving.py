@@ -270,16 +270,16 @@ def _known(transitions: Transitions, identity: Identity, origin: str) -> bool:
 
 
 def _insert(transitions: Transitions, id_: int, cast: Incoming, now: int) -> None:
-    lane = transitions.lane(cast.function, cast.priority)
+    lane = transitions.ledger.lane(cast.function, cast.priority)
     accepted_at = now if cast.accepted_at is None else min(cast.accepted_at, now)
     key = digest(cast.unique) if cast.unique is not None else None
     crc = checksum(seed(lane, accepted_at, cast.not_before, cast.uid), id_, key, cast.unique, cast.payload)
     row = (id_, lane, accepted_at, cast.not_before, cast.uid, key, cast.unique, crc, cast.payload)
     transitions.execute(sql.INSERT_CASTS[1], row)
-    counts = transitions.changes.of(lane)
+    counts = transitions.ledger.changes.of(lane)
     counts.accepted += 1
     counts.bytes += len(cast.payload)
-    transitions.changes.last_ids[lane] = id_
+    transitions.ledger.changes.last_ids[lane] = id_
     state, due_at, held_by = after(State.NOWHERE, Event.ACCEPT), None, ""
     pattern = transitions.holds.pattern(lane, now)
     if cast.state == "dead":
@@ -294,7 +294,7 @@ def _insert(transitions: Transitions, id_: int, cast: Incoming, now: int) -> Non
     fate = (id_, lane, state.value, int(due_at is not None), due_at, now, cast.attempts, cast.failures)
     transitions.execute(sql.EDIT_FATE, (*fate, cast.reason or "imported", cast.error, held_by, 0, None))
     if state in (State.READY, State.DEFERRED):
-        transitions.bring_back(lane, due_at or now, scheduled=due_at is not None)
+        transitions.ledger.bring_back(lane, due_at or now, scheduled=due_at is not None)
     if cast.origin:
         transitions.execute(sql.INSERT_IMPORT, (id_, cast.origin, cast.key or cast.origin, now))
-        transitions.imported = True
+        transitions.ledger.imported = True

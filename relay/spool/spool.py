@@ -324,7 +324,7 @@ class Spool:
 
     async def forget_origins(self) -> None:
         """Forget where casts came from that are gone, ORIGINS_KEPT_S after their import; a slice of them."""
-        if self._transitions.imported:
+        if self._transitions.ledger.imported:
             before = self._clock.wall() - round(ORIGINS_KEPT_S * 1e6)
             await self._change(lambda transitions: transitions.execute(sql.DROP_IMPORTS, (before, SLICE)).rowcount)
 

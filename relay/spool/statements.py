@@ -6,11 +6,36 @@ They carry many rows because SQLite then works outside the interpreter's lock fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from relay.cast import COLUMNS, SHORT_COLUMNS
 from relay.spool.schema import COUNTS
 
 #: rows a statement
 CHUNKS = (128, 32, 8, 4, 2, 1)
+
+
+def pieces(n: int) -> Iterable[tuple[int, int]]:
+    """Cut n rows into (start, rows) for the statements there are."""
+    start = 0
+    for size in CHUNKS:
+        while n - start >= size:
+            yield start, size
+            start += size
+
+
+def ranges(ids: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """Sorted ids as (first, last) of each contiguous run."""
+    if not ids:
+        return
+    first = last = ids[0]
+    for id_ in ids:
+        if id_ > last + 1:
+            yield first, last
+            first = id_
+        last = id_
+    yield first, last
+
 
 _ROW = "(" + ",".join("?" * len(COLUMNS)) + ")"
 _NAMES = ",".join(f'"{name}"' for name in COLUMNS)

@@ -313,7 +313,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def rotten_found(self) -> set[int]:
         """What the spool holds for rotten, and has not buried yet."""
-        return {one.id for one in self.writer.transitions._doomed.values()}
+        return {one.id for one in self.writer.transitions._taking._doomed.values()}
 
     def took(self, took: Took, seen: list[int], *, deferred: bool) -> None:
         """What was taken is in flight; its bytes are those that were handed over."""

@@ -96,8 +96,8 @@ def test_a_released_cast_is_ready_with_its_history_and_is_retired_whole(writer: 
     changes = writer.store(done=[(id_, name.number, 1, False, 0)])
     assert changes.ended == {name.number: (1, 0)}
     assert writer.rows("SELECT * FROM fates") == []
-    assert not writer.transitions._again
-    assert writer.transitions._taken_due == {name.number: set()}
+    assert not writer.transitions.ledger.again
+    assert writer.transitions.ledger.taken_due == {name.number: set()}
 
 
 def test_a_released_cast_that_fails_is_deferred_as_any_other(writer: Writer) -> None:

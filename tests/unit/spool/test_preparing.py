@@ -37,7 +37,7 @@ class Spool:
         schema.migrate(self.conn)
         self.transitions = Transitions(self.conn)
         self.conn.execute("BEGIN")
-        self.lanes = {key: self.transitions.lane(*key) for key in KNOWN}
+        self.lanes = {key: self.transitions.ledger.lane(*key) for key in KNOWN}
 
     def append(self, arrivals: list[Arrival]) -> dict[str, Any]:
         """All that comes of accepting these."""

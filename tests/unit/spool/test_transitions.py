@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.ageing import Limit, Step
+from relay.spool.accepting import LARGE
+from relay.spool.ending import ATTEMPTS_KEPT
 from relay.spool.preparing import digest, kept_unique
-from relay.spool.transitions import ATTEMPTS_KEPT, LARGE, pieces, ranges
+from relay.spool.statements import pieces, ranges
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
 
 MESSAGE_ID = b"0123456789abcdef0123456789abcdef"

@@ -112,7 +112,7 @@ class Writer:
     def store(self, done: Sequence[Done] = (), setbacks: Sequence[Setback] = ()) -> Changes:
         """Store verdicts in one transaction; deferred casts were taken before, as the forwarder takes them."""
         for lane in {one[1] for one in done if one[3]} | {one.lane for one in setbacks if one.deferred}:
-            if lane not in self.transitions._taken_due:
+            if lane not in self.transitions.ledger.taken_due:
                 self.transitions.take_due(lane, ENOUGH << 20, ENOUGH << 20, 1000, ENOUGH)
         return self.write(lambda: self.transitions.store(done, setbacks, NOW))
 
@@ -158,8 +158,8 @@ class Writer:
         assert self.counts == {} or self.counts.keys() == Transitions(self.conn).load().keys()
         on_disk = {name: counts.values() for name, counts in Transitions(self.conn).load().items()}
         assert {name: counts.values() for name, counts in self.counts.items()} == on_disk
-        assert self.transitions.kept == sum(counts.kept for counts in self.counts.values())
-        assert self.transitions.kept_bytes == sum(counts.bytes for counts in self.counts.values())
+        assert self.transitions.ledger.kept == sum(counts.kept for counts in self.counts.values())
+        assert self.transitions.ledger.kept_bytes == sum(counts.bytes for counts in self.counts.values())
         orphans = "SELECT count(*) FROM {} WHERE id NOT IN (SELECT id FROM casts)"
         assert self.rows(orphans.format("fates")) == [(0,)]
         assert self.rows(orphans.format("attempts")) == [(0,)]
