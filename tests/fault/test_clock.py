@@ -1,45 +1,17 @@
-"""The host's clock is set, an hour back and ten years on, while casts wait: no stall, no storm, nothing expires by it.
-
-The clock is libfaketime's, over the agent's process alone; the monotonic clock goes on, as where a host's clock is set.
-"""
+"""The clock is set, an hour back and ten years on, while casts wait: no stall, no storm, nothing expires by it."""
 
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.rig.callers import cast_all
+from tests.rig.clock import LIBRARIES, Clock
 from tests.rig.packets import SUBMIT_JOB_EPOCH, request
 from tests.rig.rig import Rig
 from tests.rig.wait import until
 from tests.rig.workers import fail_first
 
-LIBRARIES = [str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")]
 STEPS = {"an hour back": "-3600", "ten years on": "+315360000"}
-
-
-class Clock:
-    """What the agent takes for the time: an offset in seconds, in a file that libfaketime reads."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.set("+0")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process needs to have this clock."""
-        return {
-            "LD_PRELOAD": LIBRARIES[0],
-            "FAKETIME_TIMESTAMP_FILE": str(self._path),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def set(self, offset: str) -> None:
-        """The clock is set; seen at the agent's next look."""
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(f"{offset}\n")
-        fresh.rename(self._path)
 
 
 @pytest.mark.parametrize("offset", STEPS.values(), ids=STEPS.keys())

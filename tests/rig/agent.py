@@ -73,12 +73,15 @@ class Agent:
             lines += [f"[{group}]", *(f"{name} = {value}" for name, value in values.items()), ""]
         self.conf.write_text("\n".join(lines))
 
+    def command(self) -> list[str]:
+        """What is run, its options apart."""
+        return [sys.executable, "-c", f"{self.prelude}\n{MAIN}"] if self.prelude else [program("relay-agent")]
+
     def spawn(self) -> "subprocess.Popen[bytes]":
         """Start the program and wait for nothing."""
-        command = [sys.executable, "-c", f"{self.prelude}\n{MAIN}"] if self.prelude else [program("relay-agent")]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, *command, "--config-file", str(self.conf)],
+                [*self.prefix, *self.command(), "--config-file", str(self.conf)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

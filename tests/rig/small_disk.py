@@ -32,16 +32,9 @@ class SmallDisk:
         """Where a spool on it would be."""
         return self.directory / "spool" / "spool.db"
 
-    def free(self) -> int:
-        """Bytes."""
-        disk = os.statvfs(self.directory)
-        return disk.f_bavail * disk.f_frsize
-
     def fill(self) -> None:
         """Take all that is free, to the last page."""
-        with contextlib.suppress(OSError), self._filler.open("ab", buffering=0) as file:
-            while True:
-                file.write(bytes(64 * 1024) if self.free() > 64 * 1024 else bytes(4096))
+        fill(self._filler)
 
     def empty(self) -> None:
         """Give it back."""
@@ -50,6 +43,14 @@ class SmallDisk:
     def close(self) -> None:
         """Unmount it, if need be behind the back of who still has a file there open."""
         subprocess.run(["umount", "-l", self.directory], check=True)
+
+
+def fill(filler: Path) -> None:
+    """Write a file until not a page is free on its disk."""
+    with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+        while True:
+            disk = os.fstatvfs(file.fileno())
+            file.write(bytes(64 * 1024) if disk.f_bavail * disk.f_frsize > 64 * 1024 else bytes(4096))
 
 
 @contextlib.contextmanager

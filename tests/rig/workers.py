@@ -46,6 +46,11 @@ class Execution(NamedTuple):
     answer: Answer
 
     @property
+    def succeeded(self) -> bool:
+        """Whether it was done."""
+        return self.answer.type == packets.WORK_COMPLETE
+
+    @property
     def key(self) -> bytes:
         """The idempotency key: what stands before the unique's last dot."""
         return self.unique.rpartition(b".")[0]
@@ -66,13 +71,17 @@ class Ledger:
             self._tries[payload] += 1
             return self._tries[payload]
 
+    def note(self, execution: Execution) -> None:
+        """A worker has done this, and will say so."""
+        self.executions.append(execution)
+
     def tries(self, function: bytes | None = None) -> list[Execution]:
         """All executions (of a function), whatever came of them."""
         return [e for e in self.executions[:] if function is None or e.function == function]
 
     def done(self, function: bytes | None = None) -> list[bytes]:
         """Payloads that were executed with success, repeats included."""
-        return [e.payload for e in self.tries(function) if e.answer.type == packets.WORK_COMPLETE]
+        return [e.payload for e in self.tries(function) if e.succeeded]
 
     def await_done(self, payloads: Iterable[bytes], seconds: float = 120.0) -> None:
         """Returns when each of the payloads was executed with success at least once."""
@@ -190,7 +199,7 @@ class Worker(threading.Thread):
         if self._stopping.is_set():
             return None
         answer = self.act(payload, self.ledger.count_try(payload))
-        self.ledger.executions.append(Execution(function, payload, unique, self.port, at, answer))
+        self.ledger.note(Execution(function, payload, unique, self.port, at, answer))
         if answer.type is None:
             return None
         said = request(answer.type, *(part for part in (handle, answer.text) if part is not None))

@@ -6,7 +6,6 @@ compared with the real one, and what a SIGKILL kept from being recorded is made 
 Failure: a machine without a C compiler skips; a log that is cut inside of a record loses that one.
 """
 
-import os
 import shutil
 import struct
 import subprocess
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.rig.agent import Agent, Options, program
+from tests.rig.agent import Agent, Options
 
 SOURCE = Path(__file__).with_name("recorder.c")
 _HEADER = struct.Struct("<IiiIQQ")
@@ -80,6 +79,12 @@ class RecordedAgent(Agent):
         self.eio = directory / "eio"
         self.recorder = build(directory)
         self.spool.parent.mkdir(mode=0o700, exist_ok=True)
+        self.environment = {
+            "LD_PRELOAD": str(self.recorder),
+            "RELAY_RECORD_DIR": str(self.spool.parent),
+            "RELAY_RECORD_LOG": str(self.log_of_steps),
+            "RELAY_RECORD_EIO": str(self.eio),
+        }
 
     def lay_out(self, files: Mapping[str, bytes]) -> None:
         """Put a spool's files there, before the first start."""
@@ -88,28 +93,16 @@ class RecordedAgent(Agent):
             path.write_bytes(content)
             path.chmod(0o600)
 
+    def command(self) -> list[str]:
+        """The program, or the mutant."""
+        if self.mutant:
+            return [sys.executable, "-m", "tests.fault.powercut.mutants", self.mutant]
+        return super().command()
+
     def spawn(self) -> "subprocess.Popen[bytes]":
         """Start the program under the recorder and wait for nothing."""
         self.note_files()
-        command = [program("relay-agent")]
-        if self.mutant:
-            command = [sys.executable, "-m", "tests.fault.powercut.mutants", self.mutant]
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--config-file", str(self.conf)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=os.environ
-                | {
-                    "LD_PRELOAD": str(self.recorder),
-                    "RELAY_RECORD_DIR": str(self.spool.parent),
-                    "RELAY_RECORD_LOG": str(self.log_of_steps),
-                    "RELAY_RECORD_EIO": str(self.eio),
-                },
-            )
-        return self.process
+        return super().spawn()
 
     def note_files(self) -> None:
         """Write into the log what the files hold; while no agent runs."""
