@@ -48,7 +48,8 @@ class Intake:
 class Spool:
     """The database and its limits: `max_casts` and `max_bytes` (0: no limit), `min_free` bytes of disk kept free.
 
-    Dead casts are purged after `keep_dead` seconds (0: never).
+    Dead casts are purged after `keep_dead` seconds (0: never).  What tells of casts that are done is kept for
+    `keep_done` seconds (0: not at all), of the last `keep_done_max` of them.
     """
 
     path: Path
@@ -56,6 +57,8 @@ class Spool:
     max_bytes: int
     min_free: int
     keep_dead: float
+    keep_done: float
+    keep_done_max: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""The periodic work on what is kept: holds that lapse, dead casts that were kept for long enough, old origins.
+"""The periodic work on what is kept: holds that lapse, dead casts and a history that were kept for long enough, old
+origins.
 
 Everything here is done by the same edits as an operator's, in slices with pauses while callers cast, so that nobody
 notices.  A disk that fails is met at the next round; a bug is nobody's to hide.
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from relay.clock import Clock
-from relay.control.editing import Editing
+from relay.control.editing import PAUSE, Editing
 from relay.errors import SpoolUnusable
 from relay.settings import Spool as Limits
 from relay.spool.edits import Edit, Tally, Verb
@@ -45,6 +46,7 @@ class Chores:
                     next_kept = self._clock.monotonic() + KEPT_S
                     await self._purge()
                     await self._spool.forget_origins()
+                    await self._forget_done()
             except SpoolUnusable as error:
                 log.debug("chores wait for the disk: %s", error)
             await asyncio.sleep(HOLDS_S)
@@ -65,6 +67,14 @@ class Chores:
             tally = await self._edit(Edit(Verb.PURGE, None), Selection(before=before))
             if tally.changed:
                 log.info("purged %d casts that were dead for longer than [spool] keep_dead", tally.changed)
+
+    async def _forget_done(self) -> None:
+        """As slowly as it takes: each slice leaves the writer to others for PAUSE times as long as it took."""
+        more = True
+        while more:
+            began = self._clock.monotonic()
+            more = await self._spool.forget_done()
+            await asyncio.sleep(PAUSE * (self._clock.monotonic() - began))
 
     async def _edit(self, edit: Edit, selection: Selection) -> Tally:
         tally = Tally()

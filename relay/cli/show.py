@@ -1,6 +1,7 @@
 """`show`: one cast, whole: what became of it, attempt by attempt; with the agent down too.
 
-It is named by its id, its handle or its unique. A cast that is done or purged is no longer here.
+It is named by its id, its handle or its unique. A cast that was purged is no longer here, and one that is done only
+where [spool] keep_done has a history kept.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def _print(found: dict[str, Any]) -> None:
     formats.print_table(["field", "value"], rows)
     if found["history"]:
         print()
-        columns = ("number", "began_at", "seconds", "upstream", "reason", "error")
+        columns = ("number", "began_at", "waited_seconds", "seconds", "upstream", "reason", "error")
         attempts = [{**attempt, "began_at": _time(attempt["began_at"])} for attempt in found["history"]]
         formats.print_table(["attempt", *columns[1:]], [[attempt[name] for name in columns] for attempt in attempts])
 

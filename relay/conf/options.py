@@ -102,6 +102,20 @@ SPOOL = [
         default="30d",
         help="How long a dead cast is kept before it is purged, and counted as purged. 0 keeps it for ever.",
     ),
+    cfg.Opt(
+        "keep_done",
+        type=Duration(),
+        default="0",
+        help="How long relay-cli show can tell of a cast that is done: when it was accepted, its attempts, and where "
+        "and when it was done, without its payload. It costs one more row a cast on disk. 0: not at all.",
+    ),
+    cfg.IntOpt(
+        "keep_done_max",
+        min=1,
+        max=1_000_000,
+        default=100_000,
+        help="Casts that are done of which that is kept at most; the oldest go first.",
+    ),
 ]
 
 FORWARDER = [

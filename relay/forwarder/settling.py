@@ -28,7 +28,7 @@ from relay.forwarder.verdicts import Rule, describe, set_back
 from relay.protocol.packets import Kind
 from relay.protocol.upstream import PRIORITIZED, News
 from relay.settings import Forwarder as Limits
-from relay.spool.changes import Done, Setback
+from relay.spool.changes import Done, Kept, Setback
 from relay.spool.spool import Spool
 from relay.upstream.backoff import Backoff
 from relay.upstream.link import Link
@@ -77,20 +77,36 @@ class Settling:
     def settle(self, outlet: Outlet, news: News[Flight], now: float) -> None:
         """Store what came of these casts."""
         done = self._complete(outlet, news.done, now) if news.done else []
+        kept = self._kept(outlet, done, news.done)
         setbacks = []
         for flight, kind, text in news.troubles:
             setback = self._setback(outlet, flight, verdict(kind, text), now)
             if setback is not None:
                 setbacks.append(setback)
-        self._store(outlet, done, setbacks)
+        self._store(outlet, done, setbacks, kept)
         late, self._late = [*news.late, *self._late], []
         if late:
-            self._settle_late(late, now)
+            self._settle_late(outlet, late, now)
 
-    def _store(self, outlet: Outlet, done: list[Done], setbacks: list[Setback]) -> None:
+    def _store(self, outlet: Outlet, done: list[Done], setbacks: list[Setback], kept: Sequence[Kept] = ()) -> None:
         if done or setbacks:
             self._tally.handed_in(len(done) + len(setbacks), len(done), outlet.condition)
-            self._spool.store(done, setbacks)
+            self._spool.store(done, setbacks, kept)
+
+    def _kept(self, outlet: Outlet, done: Sequence[Done], flights: Sequence[Flight]) -> list[Kept]:
+        """What the history is to have of those of these that are done, the first send of each; nothing where it is off.
+
+        In a pass of its own, so that without a history no cast costs anything for it.
+        """
+        if not done or not self._spool.keeps_done:
+            return []
+        wall, server, lanes = self._clock.wall(), str(outlet.server), {one[0]: one[1] for one in done}
+        kept = []
+        for flight in flights:
+            id_, attempts = flight.cast[0], flight.attempts + flight.doubts + 1
+            if (lane := lanes.pop(id_, None)) is not None:
+                kept.append((id_, lane, attempts, flight.failures, flight.began_us, wall, server))
+        return kept
 
     def give_up(self, outlet: Outlet, flights: Sequence[Flight], now: float) -> None:
         """These attempts have taken too long."""
@@ -103,25 +119,26 @@ class Settling:
                 setbacks.append(setback)
         self._store(outlet, [], setbacks)
 
-    def _settle_late(self, flights: Sequence[Flight], now: float) -> None:
-        """These casts were done by an attempt that had ended otherwise, or was given up."""
+    def _settle_late(self, by: Outlet, flights: Sequence[Flight], now: float) -> None:
+        """These casts were done, `by` an upstream, in an attempt that had ended otherwise, or was given up."""
         again = {flight.cast[0] for flight in flights}
         flying: set[int] = set()
         for outlet, link in self._links():
             sent = [one for one in link.outstanding() if one.cast[0] in again and not one.over]
             if sent:
                 flying |= {flight.cast[0] for flight in sent}
-                self._store(outlet, self._complete(outlet, link.let_go(sent), now), [])
-        late = []
+                done = self._complete(outlet, link.let_go(sent), now)
+                self._store(outlet, done, [], self._kept(by, done, flights))
+        late: list[Done] = []
         for flight in flights:
             id_ = flight.cast[0]
             # one that is in flight again was completed just now, or its own answer is on its way
             if id_ not in flying and id_ not in self._heads.gone:
                 self._heads.gone.add(id_)
                 self._heads.drop(flight.track.name.number, {id_})
-                late.append(id_)
+                late.append((id_, flight.track.name.number, flight.size, flight.deferred, 0))
         if late:
-            self._spool.retire_late(late)
+            self._spool.retire_late([one[0] for one in late], self._kept(by, late, flights))
 
     def _complete(self, outlet: Outlet, flights: Sequence[Flight], now: float) -> list[Done]:
         done: list[Done] = []

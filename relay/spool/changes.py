@@ -74,6 +74,11 @@ class Attempt(NamedTuple):
 Done: TypeAlias = tuple[int, int, int, bool, int]
 
 
+#: what the history is told of a cast that is done: (id, lane, attempts, failures, us when the attempt began that had it
+#: done, us when it was done, upstream)
+Kept: TypeAlias = tuple[int, int, int, int, int, int, str]
+
+
 class Setback(NamedTuple):
     """An attempt that did not go well, to be stored.  `due_at` (us) None: the cast is dead.
 

@@ -38,6 +38,9 @@ _IDS = (
     "SELECT id FROM casts INDEXED BY casts_by_lane ORDER BY lane DESC, id DESC",
 )
 _ORPHANS = "SELECT id FROM {} WHERE id NOT IN (SELECT id FROM casts)"
+#: of the history, which format 1 has not, attempts are kept too
+_DONE = "SELECT 1 FROM sqlite_master WHERE name = 'done'"
+_NOT_DONE = " AND id NOT IN (SELECT id FROM done)"
 _STRAYS = "SELECT fates.id FROM fates JOIN casts ON casts.id = fates.id WHERE casts.lane <> fates.lane"
 #: casts that were found damaged before, and set aside: they are no news
 _BURIED = "SELECT id FROM fates WHERE state = 'dead' AND reason = 'damaged'"
@@ -131,9 +134,10 @@ def _casts(conn: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _fates(conn: sqlite3.Connection) -> Iterator[Finding]:
-    for table, text in (("fates", "a fate without a cast"), ("attempts", "an attempt without a cast")):
-        for (id_,) in conn.execute(_ORPHANS.format(table)):
-            yield Finding("orphans", f"cast {id_}", text)
+    not_done = _NOT_DONE if conn.execute(_DONE).fetchone() else ""
+    for table, more, text in (("fates", "", "a fate"), ("attempts", not_done, "an attempt")):
+        for (id_,) in conn.execute(_ORPHANS.format(table) + more):
+            yield Finding("orphans", f"cast {id_}", f"{text} without a cast")
     for (id_,) in conn.execute(_STRAYS):
         yield Finding("orphans", f"cast {id_}", "its fate names another lane")
 

@@ -34,7 +34,7 @@ from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
 from relay.spool.ballast import Ballast
-from relay.spool.changes import Changes, Done, Setback, Took
+from relay.spool.changes import Changes, Done, Kept, Setback, Took
 from relay.spool.pulse import Pulse
 from relay.spool.room import Room
 from relay.spool.transitions import Transitions
@@ -55,6 +55,7 @@ class _Verdicts(NamedTuple):
     done: Sequence[Done]
     setbacks: Sequence[Setback]
     late: Sequence[int] = ()
+    kept: Sequence[Kept] = ()
 
 
 class _Take(NamedTuple):
@@ -83,6 +84,7 @@ class _Batch:
     done: list[Done] = field(default_factory=list)
     setbacks: list[Setback] = field(default_factory=list)
     late: list[int] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     looks: list[_Look] = field(default_factory=list)
@@ -146,7 +148,8 @@ class Committer:
         self._queue: SimpleQueue[Arrival | _Verdicts | _Take | _Look | _Call | _Stop] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: verdicts that a failed COMMIT left
-        self._left = _Verdicts((), (), ())
+        self._left = _Verdicts((), ())
+        self._most_done = limits.keep_done_max
         self._closed: str | None = None
         self.pulse = Pulse()
         #: how the disk has been
@@ -162,9 +165,18 @@ class Committer:
         """Have these casts written; the arrival's `settled` is called when they are, or were refused."""
         self._queue.put(arrival)
 
-    def store(self, done: Sequence[Done], setbacks: Sequence[Setback], late: Sequence[int] = ()) -> None:
-        """Have these verdicts written, soon; `late` are casts that an attempt has done which had ended otherwise."""
-        self._queue.put(_Verdicts(done, setbacks, late))
+    def store(
+        self,
+        done: Sequence[Done],
+        setbacks: Sequence[Setback],
+        late: Sequence[int] = (),
+        kept: Sequence[Kept] = (),
+    ) -> None:
+        """Have these verdicts written, soon; `late` are casts that an attempt has done which had ended otherwise.
+
+        `kept` is what the history gets of those that are done.
+        """
+        self._queue.put(_Verdicts(done, setbacks, late, kept))
 
     def take(self, read: Callable[[Transitions], Took], taken: Callable[[Took], None]) -> None:
         """Read in the writer's thread; `taken` gets what was read, in the event loop's, in order with `told`."""
@@ -187,6 +199,7 @@ class Committer:
     def limit(self, limits: Limits) -> None:
         """Put other limits in force."""
         self._room.limit(limits)
+        self._most_done = limits.keep_done_max
         self.refresh()
 
     def refresh(self) -> None:
@@ -229,7 +242,8 @@ class Committer:
         batch.done += self._left.done
         batch.setbacks += self._left.setbacks
         batch.late += self._left.late
-        self._left = _Verdicts((), (), ())
+        batch.kept += self._left.kept
+        self._left = _Verdicts((), ())
         failing = self.trouble.failing is not None
         deadline = self.trouble.retry_at if self.trouble.any else self._upkeep.next_at
         while not batch.full:
@@ -250,6 +264,7 @@ class Committer:
                 batch.done += item.done
                 batch.setbacks += item.setbacks
                 batch.late += item.late
+                batch.kept += item.kept
             elif type(item) is _Take:
                 self._read(item)
                 batch.reads += 1
@@ -267,6 +282,8 @@ class Committer:
         self.pulse.begin()
         try:
             self._conn.execute("BEGIN IMMEDIATE")
+            if batch.kept and trouble.any is None and self._closed != "disk_full":
+                transitions.history.keep(batch.kept, self._most_done)
             transitions.store(batch.done, batch.setbacks, now)
             # after the setbacks: one of them may be what the cast was set back by
             transitions.retire_late(batch.late)
@@ -313,7 +330,7 @@ class Committer:
         self._refuse(batch, str(error))
 
     def _refuse(self, batch: _Batch, error: str) -> None:
-        self._left = _Verdicts(batch.done, batch.setbacks, batch.late)
+        self._left = _Verdicts(batch.done, batch.setbacks, batch.late, batch.kept)
         for arrival in batch.arrivals:
             arrival.outcome = ["spool_error"] * len(arrival.casts)
         self._post(self._told, Committed(batch.arrivals, Changes(), error))

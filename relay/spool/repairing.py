@@ -43,7 +43,11 @@ _COUNT = (
     + " last_id = max(last_id, coalesce((SELECT max(id) FROM casts WHERE lane = number), 0))"
 )
 _ACCEPT = "UPDATE lanes SET accepted = completed + purged + (SELECT count(*) FROM casts WHERE lane = number)"
-_STRAY = "DELETE FROM {} WHERE id NOT IN (SELECT id FROM casts)"
+_STRAYS = (
+    "DELETE FROM fates WHERE id NOT IN (SELECT id FROM casts)",
+    "DELETE FROM done WHERE id IN (SELECT id FROM casts)",
+    "DELETE FROM attempts WHERE id NOT IN (SELECT id FROM casts UNION ALL SELECT id FROM done)",
+)
 _JOIN = "UPDATE fates SET lane = (SELECT lane FROM casts WHERE casts.id = fates.id)"
 
 
@@ -122,8 +126,8 @@ def _build(
         if why:
             new.execute(_DAMAGED, (kept[0], kept[1], now, why))
         casts, damaged = casts + 1, damaged + bool(why)
-    for table in ("fates", "attempts"):
-        new.execute(_STRAY.format(table))
+    for statement in _STRAYS:
+        new.execute(statement)
     new.execute(_JOIN)
     new.execute(_COUNT)
     new.execute(_ACCEPT)

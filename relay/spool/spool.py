@@ -25,9 +25,9 @@ from relay.cast import Arrival, LaneName
 from relay.clock import Clock
 from relay.errors import SpoolUnusable
 from relay.settings import Spool as Limits
+from relay.spool import history, watching
 from relay.spool import statements as sql
-from relay.spool import watching
-from relay.spool.changes import Counts, Done, Setback, Took
+from relay.spool.changes import Counts, Done, Kept, Setback, Took
 from relay.spool.committer import Committed, Committer
 from relay.spool.edits import SLICE, Edit, Tally, apply, fenced
 from relay.spool.holds import Holds
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: deferred casts that one transaction makes due
 DUE_SLICE = 1000
+#: a moment (us) after all others
+_EVER = 1 << 62
 #: casts whose age is looked up at the start, so that it is known about how old any other is
 AGES = 32
 
@@ -172,14 +174,19 @@ class Spool:
         arrival.prepared = prepare(arrival, self._clock.wall(), self._numbers)
         self._writer.append(arrival)
 
-    def store(self, done: Sequence[Done], setbacks: Sequence[Setback]) -> None:
+    @property
+    def keeps_done(self) -> bool:
+        """True where a history of casts that are done is wanted."""
+        return self._limits.keep_done > 0
+
+    def store(self, done: Sequence[Done], setbacks: Sequence[Setback], kept: Sequence[Kept] = ()) -> None:
         """Write what attempts came to; soon, and never lost but by a crash, which only repeats casts."""
         self.pulse.completed([one[0] for one in done])
-        self._writer.store(done, setbacks)
+        self._writer.store(done, setbacks, (), kept)
 
-    def retire_late(self, ids: Sequence[int]) -> None:
+    def retire_late(self, ids: Sequence[int], kept: Sequence[Kept] = ()) -> None:
         """Retire casts that are not in flight, whatever has become of them; those that are gone are passed over."""
-        self._writer.store((), (), ids)
+        self._writer.store((), (), ids, kept)
 
     def take(
         self,
@@ -327,6 +334,15 @@ class Spool:
         if self._transitions.ledger.imported:
             before = self._clock.wall() - round(ORIGINS_KEPT_S * 1e6)
             await self._change(lambda transitions: transitions.execute(sql.DROP_IMPORTS, (before, SLICE)).rowcount)
+
+    async def forget_done(self) -> bool:
+        """Remove a slice of the history that was kept for long enough, or is no longer wanted; True if more is left."""
+        limits = self._limits
+        before = self._clock.wall() - round(limits.keep_done * 1e6) if limits.keep_done else _EVER
+        if not self._transitions.history.rows:
+            return False
+        removed: int = await self._change(lambda writes: writes.history.drop(before, limits.keep_done_max))
+        return removed == history.SLICE
 
     async def bring_in(self, casts: Sequence[Incoming], *, dry_run: bool = False) -> Imported:
         """Import casts, all of them or none; raises NoRoom where new casts are refused or have no room."""

@@ -69,7 +69,23 @@ FIND_LATE = (
     " WHERE casts.id = ?"
 )
 DELETE_FATE = "DELETE FROM fates WHERE id = ?"
-DELETE_ATTEMPTS = "DELETE FROM attempts WHERE id = ?"
+#: its attempts too, unless the history has the cast
+DELETE_ATTEMPTS = "DELETE FROM attempts WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM done WHERE done.id = ?1)"
+
+#: a cast that is done, for the history: what is not in its row is told by who had it done; a row that rotted is ignored
+KEEP_DONE = (
+    'INSERT OR IGNORE INTO done (id, lane, accepted_at, not_before, uid, digest, "unique", bytes, attempts, failures,'
+    " began_at, done_at, upstream)"
+    ' SELECT casts.id, ?2, accepted_at, not_before, uid, digest, "unique", length(payload),'
+    " max(?3, coalesce(fates.attempts, 0)), max(?4, coalesce(fates.failures, 0)), ?5, ?6, ?7"
+    " FROM casts LEFT JOIN fates ON fates.id = casts.id WHERE casts.id = ?1"
+)
+COUNT_DONE = "SELECT count(*) FROM done"
+#: the oldest n of the history, and the oldest n of those done before a moment; and their end
+OLDEST_DONE = "SELECT id FROM done ORDER BY done_at, id LIMIT ?"
+DONE_BEFORE = "SELECT id FROM done WHERE done_at < ? ORDER BY done_at, id LIMIT ?"
+DROP_DONE = "DELETE FROM done WHERE id IN ({})"
+DROP_DONE_ATTEMPTS = "DELETE FROM attempts WHERE id IN ({})"
 
 #: is a cast here that is not dead
 FIND_ID = (

@@ -18,6 +18,7 @@ from relay.spool import statements as sql
 from relay.spool.accepting import Accepting
 from relay.spool.changes import Changes, Counts
 from relay.spool.ending import Ending
+from relay.spool.history import History
 from relay.spool.ledger import Ledger
 from relay.spool.preparing import digest
 from relay.spool.taking import Taking
@@ -38,6 +39,8 @@ class Transitions:
         self.store, self.retire_late = ending.store, ending.retire_late
         #: the patterns whose new casts are held
         self.holds = ledger.holds
+        #: the casts that are done, where they are kept
+        self.history = History(conn)
         #: whether new casts are refused: as of the last COMMIT, and as this transaction leaves it
         self.draining = draining
         self._drains = draining
@@ -47,6 +50,7 @@ class Transitions:
     def load(self) -> dict[LaneName, Counts]:
         """Read what is kept in memory of it: the lanes with their counts, what is held, the steps of the clock."""
         found = self.ledger.load()
+        self.history.load()
         steps = self.execute(sql.GET_META, ("clock_steps",)).fetchone()
         self.steps = None if steps is None else str(steps[0])
         return found
@@ -93,12 +97,14 @@ class Transitions:
         """COMMIT returned: what it did, once."""
         self.draining = self._drains
         self._taking.committed()
+        self.history.committed()
         return self.ledger.committed()
 
     def forget(self) -> None:
         """The transaction was rolled back."""
         self._drains = self.draining
         self._taking.forget()
+        self.history.forget()
         self.ledger.forget()
 
     # -- looking ---------------------------------------------------------------------------------------------------

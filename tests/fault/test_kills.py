@@ -7,13 +7,16 @@ though never acknowledged, and how long it took to drain once the faults had end
 """
 
 import itertools
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
-from tests.rig.callers import Record
+from tests.rig.agent import Options
+from tests.rig.callers import Record, id_of
 from tests.rig.rig import Rig
 from tests.rig.servers import JobServer
 from tests.rig.wait import until
@@ -31,13 +34,13 @@ Report = Callable[[str, object], None]
 class Load:
     """Servers in a ring, each with two workers that take their time, an agent, and a caller that never stops."""
 
-    def __init__(self, rig: Rig, kinds: tuple[str, ...]) -> None:
+    def __init__(self, rig: Rig, kinds: tuple[str, ...], options: Options | None = None) -> None:
         """Start all of it."""
         self.rig = rig
         self.ahead = AHEAD
         rig.serve(*kinds)
         rig.work(FUNCTION, each=2, delay=0.001)
-        self.agent = rig.agent()
+        self.agent = rig.agent(options)
         payloads = (b"cast-%d" % number for number in itertools.count())
         self.casting = rig.cast_in_background(
             self.agent, FUNCTION, payloads, window=100, stubborn=True, held_back=self._far_ahead
@@ -119,8 +122,18 @@ def load(rig: Rig, request: pytest.FixtureRequest) -> Load:
     return Load(rig, request.param)
 
 
-def test_the_agent_is_killed(load: Load, record_property: Report) -> None:
-    """SIGKILL of the agent, five times in the middle of load: 0 lost, and the spool drains."""
+@pytest.fixture(params=RINGS, ids="-".join)
+def remembered(rig: Rig, request: pytest.FixtureRequest) -> Load:
+    """Casts flowing, and a history of those that are done."""
+    return Load(rig, request.param, {"spool": {"keep_done": "1h", "keep_done_max": 1_000_000}})
+
+
+def test_the_agent_is_killed(remembered: Load, record_property: Report) -> None:
+    """SIGKILL of the agent, five times in the middle of load: 0 lost, the spool drains, and the history has each cast.
+
+    Just the casts that were completed are in the history, each once: it is written with their end, or not at all.
+    """
+    load = remembered
     for _ in range(5):
         load.go_on()
         load.kill_agent()
@@ -128,6 +141,10 @@ def test_the_agent_is_killed(load: Load, record_property: Report) -> None:
         print(f"accepting again after {load.agent.took_to_accept:.2f} s")
     load.go_on()
     load.settle(record_property)
+    with closing(sqlite3.connect(f"file:{load.agent.spool}?mode=ro", uri=True)) as conn:
+        done = {row[0] for row in conn.execute("SELECT id FROM done")}
+    assert len(done) == load.agent.status()["completed"]
+    assert {id_of(handle) for handle in load.casting.record.handles} <= done
 
 
 @pytest.mark.parametrize("load", [*RINGS, ("geard", "geard"), ("perl", "perl")], ids="-".join, indirect=True)

@@ -17,7 +17,13 @@ Write = Callable[[str], list[str]]
 DEFAULTS = Settings(
     intake=Intake(Path("/run/relay/relay.sock"), 0o660, None, 16 * 2**20, 1024, None),
     spool=Spool(
-        Path("/var/lib/relay/spool.db"), max_casts=0, max_bytes=0, min_free=256 * 2**20, keep_dead=30 * 86400.0
+        Path("/var/lib/relay/spool.db"),
+        max_casts=0,
+        max_bytes=0,
+        min_free=256 * 2**20,
+        keep_dead=30 * 86400.0,
+        keep_done=0,
+        keep_done_max=100_000,
     ),
     forwarder=Forwarder(1000, 64 * 2**20, 500, 8 * 2**20, 50, 1.0, 900.0, "sticky", "completed", 0.0, 0.0, ()),
     upstream=Upstream((Server("127.0.0.1", 4730),), 5.0, 5.0, 30.0),
@@ -73,6 +79,8 @@ max_casts = 8
 max_bytes = 1MiB
 min_free = 0
 keep_dead = 7d
+keep_done = 1h
+keep_done_max = 10
 [forwarder]
 window = 30
 window_bytes = 3MiB
@@ -109,7 +117,7 @@ stop_timeout = 0
 """
     assert load(write(text))[0] == Settings(
         intake=Intake(Path("/tmp/i"), 0o600, group, 1024, 7, None),
-        spool=Spool(Path("/tmp/s"), 8, 2**20, 0, 7 * 86400.0),
+        spool=Spool(Path("/tmp/s"), 8, 2**20, 0, 7 * 86400.0, 3600.0, 10),
         forwarder=Forwarder(
             30,
             3 * 2**20,

@@ -67,7 +67,15 @@ async def rig(
     directory: Path, facts: Callable[[], Facts] = Facts, problems: Callable[[], list[Problem]] = list
 ) -> AsyncIterator[Rig]:
     """A rig, and its end."""
-    limits = settings.Spool(path=directory / "spool" / "spool.db", max_casts=0, max_bytes=0, min_free=0, keep_dead=0)
+    limits = settings.Spool(
+        path=directory / "spool" / "spool.db",
+        max_casts=0,
+        max_bytes=0,
+        min_free=0,
+        keep_dead=0,
+        keep_done=0,
+        keep_done_max=1,
+    )
     spool = Spool(limits, Clock())
     spool.start(asyncio.get_running_loop(), lambda error: None)
     path = directory / "control.sock"

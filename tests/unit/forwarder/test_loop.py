@@ -20,7 +20,7 @@ from relay.forwarder.window import START
 from relay.protocol.packets import Kind
 from relay.protocol.upstream import Job, News
 from relay.settings import Server, Upstream
-from relay.spool.changes import Changes, Counts, Done, Setback, Took
+from relay.spool.changes import Changes, Counts, Done, Kept, Setback, Took
 from relay.spool.committer import Committed
 from relay.spool.opening import Identity
 from relay.upstream import census
@@ -48,6 +48,8 @@ class FakeSpool:
         self.done: list[Done] = []
         self.setbacks: list[Setback] = []
         self.late: list[int] = []
+        self.keeps_done = False
+        self.kept: list[Kept] = []
         self.sweeps: list[tuple[int, int | None]] = []
         self.steps: str | None = None
         self.next_id = 1000
@@ -57,9 +59,10 @@ class FakeSpool:
     def name(self, lane: int) -> LaneName:
         return NAMES[lane]
 
-    def store(self, done: Sequence[Done], setbacks: Sequence[Setback]) -> None:
+    def store(self, done: Sequence[Done], setbacks: Sequence[Setback], kept: Sequence[Kept] = ()) -> None:
         self.done += done
         self.setbacks += setbacks
+        self.kept += kept
 
     def expire(
         self, lane: int, after_id: int | None, after_due: int, casts: int, swept: Callable[[Took], None], limit: object
@@ -69,8 +72,9 @@ class FakeSpool:
     def remember_steps(self, text: str) -> None:
         self.steps = text
 
-    def retire_late(self, ids: Sequence[int]) -> None:
+    def retire_late(self, ids: Sequence[int], kept: Sequence[Kept] = ()) -> None:
         self.late += ids
+        self.kept += kept
 
     def take(
         self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None], limit: object = None

@@ -69,6 +69,42 @@ def test_a_late_completion_retires_what_waits(monkeypatch: pytest.MonkeyPatch) -
     run(monkeypatch, scenario, attempt_timeout=5.0)
 
 
+def test_the_history_gets_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one is wanted: when the attempt began, when it was done, where, and the how manieth; late ones too."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.spool.keeps_done = True
+        await bench.open()
+        bench.accept(5)
+        began = bench.link.flying[0].began_us
+        bench.later(1)
+        bench.tell(done=[5])
+        bench.accept(6)
+        (flight,) = bench.link.flying
+        bench.later(6)
+        late(bench, flight, flight)
+        assert bench.spool.late == [6]
+        server = str(bench.link.server)
+        first, second = bench.spool.kept
+        assert first == (5, 1, 1, 0, began, began + 1_000_000, server)
+        assert second == (6, 1, 1, 0, flight.began_us, flight.began_us + 6_000_000, server)
+
+    run(monkeypatch, scenario, attempt_timeout=5.0)
+
+
+def test_without_a_history_it_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off is off."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(5)
+        bench.tell(done=[5])
+        assert [one[0] for one in bench.spool.done] == [5]
+        assert bench.spool.kept == []
+
+    run(monkeypatch, scenario)
+
+
 def test_a_late_completion_ends_the_attempt_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Done late while it is in flight again, after a lost link: that attempt is done; a second late answer is not."""
 

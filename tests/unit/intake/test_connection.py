@@ -98,7 +98,11 @@ class Intake:
     """A door with a spool behind it."""
 
     def __init__(self, path: Path, connections: int = 10) -> None:
-        self.spool = Spool(Limits(path=path, max_casts=0, max_bytes=0, min_free=0, keep_dead=0), Clock(), 0)
+        self.spool = Spool(
+            Limits(path=path, max_casts=0, max_bytes=0, min_free=0, keep_dead=0, keep_done=0, keep_done_max=1),
+            Clock(),
+            0,
+        )
         self.broken: list[BaseException] = []
         self.spool.start(asyncio.get_running_loop(), self.broken.append)
         self.first = self.spool.identity.next_id

@@ -22,6 +22,7 @@ from relay.spool.transitions import Transitions
 from relay.spool.trouble import RETRY_S, STRIKES
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
 
+NO_LIMITS = {"max_casts": 0, "max_bytes": 0, "min_free": 0, "keep_dead": 0, "keep_done": 0, "keep_done_max": 100}
 #: a test that hangs ends here
 GUARD_S = 60
 
@@ -31,7 +32,7 @@ class Running:
 
     def __init__(self, path: Path, **limits: int) -> None:
         self.writer = Writer(path)
-        self.limits = Limits(**{"path": path, "max_casts": 0, "max_bytes": 0, "min_free": 0, "keep_dead": 0, **limits})
+        self.limits = Limits(**{"path": path, **NO_LIMITS, **limits})
         self.told: asyncio.Queue[Committed] = asyncio.Queue()
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         #: called with each Committed, before it is kept
@@ -222,6 +223,26 @@ def test_verdicts_alone_are_written_without_an_insert(path: Path) -> None:
         committed = await running.told.get()
         assert committed.changes.ended == {1: (1, 0)}
         assert running.writer.rows("SELECT count(*) FROM casts") == [(0,)]
+
+    run(path, scenario)
+
+
+def test_the_history_waits_for_no_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written with the verdicts; while the disk is full nothing is, so that retiring takes no room."""
+
+    async def scenario(running: Running) -> None:
+        first, second = running.writer.arrival([cast()]), running.writer.arrival([cast()])
+        await running.accept(first, second)
+        ids = [first.first_id, second.first_id]
+        kept = [(id_, 1, 1, 0, NOW, NOW, "server:4730") for id_ in ids]
+        running.committer.store([(ids[0], 1, 1, False, 0)], [], kept=kept[:1])
+        await running.told.get()
+        monkeypatch.setattr(Room, "left", lambda *_: ("disk_full", 0, 0))
+        await running.accept(running.writer.arrival([cast()]))
+        running.committer.store([(ids[1], 1, 1, False, 0)], [], kept=kept[1:])
+        await running.told.get()
+        assert running.writer.rows("SELECT id FROM casts") == []
+        assert running.writer.rows("SELECT id FROM done") == [(ids[0],)]
 
     run(path, scenario)
 
@@ -545,7 +566,9 @@ def test_a_full_spool_refuses_until_there_is_room(path: Path) -> None:
         again = running.writer.arrival([cast(), cast()])
         await running.accept(again)
         assert again.outcome == [again.first_id, "spool_full"]
-        running.committer.limit(Limits(path=path, max_casts=0, max_bytes=0, min_free=0, keep_dead=0))
+        running.committer.limit(
+            Limits(path=path, max_casts=0, max_bytes=0, min_free=0, keep_dead=0, keep_done=0, keep_done_max=1)
+        )
         more = running.writer.arrival([cast()] * 10)
         await running.accept(more)
         assert list(more.outcome) == list(range(more.first_id, more.first_id + 10))

@@ -136,7 +136,15 @@ def test_a_spool_whose_ages_cannot_be_read_starts(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Transitions, "ages", broken)
 
     async def story() -> None:
-        limits = Limits(path=tmp_path / "spool" / "spool.db", max_casts=0, max_bytes=0, min_free=0, keep_dead=0)
+        limits = Limits(
+            path=tmp_path / "spool" / "spool.db",
+            max_casts=0,
+            max_bytes=0,
+            min_free=0,
+            keep_dead=0,
+            keep_done=0,
+            keep_done_max=1,
+        )
         spool = Spool(limits, Clock())
         spool.start(asyncio.get_running_loop(), lambda error: None)
         await spool.finish()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from relay.cast import Arrival, LaneName, Submission, Taken
-from relay.spool.changes import Attempt, Changes, Counts, Done, Setback
+from relay.spool.changes import Attempt, Changes, Counts, Done, Kept, Setback
 from relay.spool.edits import Edit, Tally, Verb, apply
 from relay.spool.opening import close_spool, open_spool
 from relay.spool.preparing import prepare
@@ -109,12 +109,23 @@ class Writer:
         assert len(ids) == len(casts)
         return ids
 
-    def store(self, done: Sequence[Done] = (), setbacks: Sequence[Setback] = ()) -> Changes:
+    def store(
+        self,
+        done: Sequence[Done] = (),
+        setbacks: Sequence[Setback] = (),
+        kept: Sequence[Kept] = (),
+        most: int = ENOUGH,
+    ) -> Changes:
         """Store verdicts in one transaction; deferred casts were taken before, as the forwarder takes them."""
         for lane in {one[1] for one in done if one[3]} | {one.lane for one in setbacks if one.deferred}:
             if lane not in self.transitions.ledger.taken_due:
                 self.transitions.take_due(lane, ENOUGH << 20, ENOUGH << 20, 1000, ENOUGH)
-        return self.write(lambda: self.transitions.store(done, setbacks, NOW))
+
+        def change() -> None:
+            self.transitions.history.keep(kept, most)
+            self.transitions.store(done, setbacks, NOW)
+
+        return self.write(change)
 
     def edit(self, verb: Verb, *ids: int, busy: Collection[int] = (), now: int = NOW, held_by: str = "") -> Tally:
         """What an operator does, in one transaction."""
@@ -162,7 +173,9 @@ class Writer:
         assert self.transitions.ledger.kept_bytes == sum(counts.bytes for counts in self.counts.values())
         orphans = "SELECT count(*) FROM {} WHERE id NOT IN (SELECT id FROM casts)"
         assert self.rows(orphans.format("fates")) == [(0,)]
-        assert self.rows(orphans.format("attempts")) == [(0,)]
+        assert self.rows(f"{orphans.format('attempts')} AND id NOT IN (SELECT id FROM done)") == [(0,)]
+        assert self.rows("SELECT count(*) FROM done WHERE id IN (SELECT id FROM casts)") == [(0,)]
+        assert self.rows("SELECT count(*) FROM done") == [(self.transitions.history.rows,)]
 
 
 def setback(
