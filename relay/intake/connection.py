@@ -292,9 +292,10 @@ class Connection(asyncio.BufferedProtocol):
             if not out:
                 break
             self._unanswered -= cost
-            self._door.answered(cost)
             self._transport.write(b"".join(out))
             self._count_unsent()
+            # last: where this makes room for all, it may lead here again
+            self._door.answered(cost)
         if not owed and not self._unread and (self._leaving or self._conversation.closing):
             self._transport.close()
 
@@ -396,8 +397,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._unread:
             self._take(self._unread)
             self._said_all()
-        if not self._paused and not self._gone:
-            if self._leaving:
-                self._answer()
-            elif not self._transport.is_reading():
-                self._transport.resume_reading()
+        if self._leaving or self._conversation.closing:
+            # what was left was perhaps its last
+            self._answer()
+        elif not self._paused and not self._gone and not self._transport.is_reading():
+            self._transport.resume_reading()

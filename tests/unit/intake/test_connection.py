@@ -11,12 +11,12 @@ import pytest
 
 from relay.clock import Clock
 from relay.facts import Facts
-from relay.intake import room
-from relay.intake.connection import Connection
+from relay.intake import door, room
+from relay.intake.connection import SLICE_BYTES, Connection
 from relay.intake.door import PACKET_S, Door
 from relay.protocol import admin
 from relay.protocol.caller import refusal
-from relay.protocol.packets import REQ, RES, Kind, encode
+from relay.protocol.packets import HEADER_SIZE, REQ, RES, Kind, encode
 from relay.settings import Spool as Limits
 from relay.spool.spool import Spool
 from tests.unit.forwarder.flying import until
@@ -386,6 +386,53 @@ def test_a_conversation_that_ends_early_in_a_long_read_is_closed(path: Path) -> 
         expected = intake.created(0) + refusal("bad_packet")
         assert await caller.read(len(expected)) == expected
         await until(lambda: not intake.door.connections)
+
+    run(path, scenario)
+
+
+@pytest.mark.parametrize("bad", [b"\0BAD" + bytes(8), encode(REQ, Kind.SUBMIT_JOB_BG)], ids=["magic", "arguments"])
+def test_what_cannot_be_read_ends_a_conversation_that_stood_still(path: Path, bad: bytes) -> None:
+    """It came with more than the caller took answers for, and is looked at when the caller reads: told, then closed."""
+    # with its header as long as what is looked at at a time, so that what follows it is left
+    body = bytes(SLICE_BYTES - HEADER_SIZE)
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call()
+        (connection,) = intake.door.connections
+        sent = bytearray()
+        # fill the socket to the brim, and a little more, less than makes the transport pause
+        while not connection._unsent:  # type: ignore[attr-defined]
+            await caller.send(encode(REQ, Kind.ECHO_REQ, bytes(20_000)))
+            sent += encode(RES, Kind.ECHO_RES, bytes(20_000))
+            await asyncio.sleep(0)
+        await caller.send(encode(REQ, Kind.ECHO_REQ, body) + bad)
+        await until(lambda: connection._deaf_at is not None)  # type: ignore[attr-defined]
+        assert connection._unread == bad  # type: ignore[attr-defined]
+        expected = sent + encode(RES, Kind.ECHO_RES, body) + refusal("bad_packet")
+        assert await caller.read(len(expected) + 1) == expected
+        await until(lambda: not intake.door.connections)
+
+    run(path, scenario)
+
+
+def test_whose_answers_make_room_for_all_has_them_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers that end the standstill go out before those to what its caller had sent behind and is read now."""
+    monkeypatch.setattr(door, "UNANSWERED_BYTES_IN_ALL", 70_000)
+    request, casts, echoes = submission(payload=bytes(1300)), 49, 500
+    assert len(request) * casts < SLICE_BYTES < len(request) * casts + len(ECHO) * echoes
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call()
+        (connection,) = intake.door.connections
+        there, go_on = intake.stop_at_commit()
+        await caller.send(submission())
+        await asyncio.to_thread(there.wait, GUARD_S)
+        await caller.send(request * casts + ECHO * echoes)
+        await until(lambda: intake.door.full)
+        assert connection._unread  # type: ignore[attr-defined]
+        go_on.set()
+        expected = b"".join(intake.created(number) for number in range(1 + casts)) + ECHOED * echoes
+        assert await caller.read(len(expected)) == expected
 
     run(path, scenario)
 
