@@ -25,6 +25,17 @@ ACCEPTS = 32
 MAKING = 8
 
 
+class _Listening(socket.socket):
+    """A socket with room for BACKLOG callers that wait, whatever it is told.
+
+    asyncio has one number for how many wait and how many it accepts at a time.  Told the second one, a socket would
+    turn callers away until it is told the first again: just at the start, when a service manager's has them waiting.
+    """
+
+    def listen(self, backlog: int = BACKLOG, /) -> None:
+        super().listen(BACKLOG)
+
+
 class Listener:
     """The intake: `open` begins to accept, `close` ends it."""
 
@@ -43,20 +54,17 @@ class Listener:
         if sock is None:
             sock = open_door(settings.socket, settings.socket_mode, settings.socket_group, BACKLOG)
             self._made = settings.socket, inode(settings.socket)
-        self._serve(await loop.create_unix_server(self._connection, sock=sock, backlog=ACCEPTS, **KEEP_PATH))
+        made = _Listening(fileno=sock.detach())
+        self._servers.append(await loop.create_unix_server(self._connection, sock=made, backlog=ACCEPTS, **KEEP_PATH))
         where = settings.tcp_listen
         if where is not None:
             try:
-                self._serve(await loop.create_server(self._connection, where.host, where.port, backlog=ACCEPTS))
+                family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+                sock = socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
             except OSError as error:
                 raise SocketUnusable(f"[intake] tcp_listen {where}: {error.strerror or error}") from None
-
-    def _serve(self, server: asyncio.Server) -> None:
-        self._servers.append(server)
-        for sock in server.sockets:
-            # asyncio has one number for how many wait and how many it accepts at a time; the second is set by now
-            with socket.fromfd(sock.fileno(), sock.family, sock.type) as same:
-                same.listen(BACKLOG)
+            made = _Listening(fileno=sock.detach())
+            self._servers.append(await loop.create_server(self._connection, sock=made, backlog=ACCEPTS))
 
     def _connection(self) -> Connection:
         return Connection(self._door)
