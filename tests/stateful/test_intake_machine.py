@@ -1,9 +1,10 @@
 """Several callers' connections under small budgets, against a model: each caller's answers, byte for byte.
 
-Real connections on real sockets in a real loop; only the spool is a fake, which settles what it was given when the model
-says so, with an id or a refusal.  Callers send in pieces, read late or not, close their side, go away.  At each moment
-what a caller has read is a beginning of what it is owed; in the end, once all callers have sent and read and the spool
-has settled everything, each has just that, the end of its connection if it is due, and nothing counts as unanswered.
+Real connections on real sockets in a real loop; only the spool is a fake, which settles what it was given when the
+model says so, with ids or refusals.  Callers send in pieces, read late or not, close their side, go away.  At each
+moment what a caller has read is a beginning of what it is owed; in the end, once all callers have sent and read and the
+spool has settled everything, each has just that, the end of its connection if it is due, and nothing counts as
+unanswered any more.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from relay.protocol.packets import REQ, RES, Kind, encode
 from tests.stateful.examples import examples
 
 MAX_PAYLOAD = 6000
-#: the bounds of the intake, so small that a few requests reach them; no look comes by itself
+#: the bounds of the intake, so small that a few requests reach them; no look comes by itself, and no
+#: deadline ends
 BOUNDS = {
     "relay.intake.connection.UNANSWERED_BYTES": 4000,
     "relay.intake.door.UNANSWERED_BYTES_IN_ALL": 7000,
@@ -35,6 +37,8 @@ BOUNDS = {
     "relay.intake.connection.SMALL": 2000,
     "relay.intake.room.HALF_BYTES": 8000,
     "relay.intake.door.LOOK_S": 1e6,
+    "relay.intake.connection.DEAF_S": 1e6,
+    "relay.intake.connection.PACKET_S": 1e6,
 }
 TRANSPORT_BYTES = 2000
 SOCKET_BYTES = 4608
@@ -46,9 +50,8 @@ SIZES = st.sampled_from([0, 1, 30, 300, 1500, 4000])
 class FakeSpool:
     """Keeps what it is given until it is told to settle it."""
 
-    counts: dict[object, object] = {}
-
     def __init__(self) -> None:
+        self.counts: dict[object, object] = {}
         self.given: list[Arrival | Callable[[int | None], None]] = []
         self.ids = itertools.count(1)
         #: the payload of a cast -> its answer
@@ -272,6 +275,10 @@ class IntakeMachine(RuleBasedStateMachine):
     async def _settle(self, accept: bool) -> None:
         self.spool.settle(accept)
 
+    async def _look(self) -> None:
+        for connection in list(self.door.connections):
+            connection.look(self.loop.time())
+
     @rule(number=st.integers(0, 3))
     def send_no_more(self, number: int) -> None:
         """A caller closes its side, once all of it has left."""
@@ -303,7 +310,7 @@ class IntakeMachine(RuleBasedStateMachine):
             yield caller.read(1 << 20)
 
     def teardown(self) -> None:
-        """Everybody sends and reads, the spool settles, until nothing moves: then all is answered, and nothing counts."""
+        """Everybody sends and reads, the spool settles, until nothing moves: then all is answered, nothing counts."""
         if not hasattr(self, "callers"):
             return
         try:
@@ -311,11 +318,12 @@ class IntakeMachine(RuleBasedStateMachine):
             while moved:
                 moved = any(list(self._all_move())) or bool(self.spool.given)
                 self.loop.run_until_complete(self._settle(True))
+                self.loop.run_until_complete(self._look())
                 self.turn()
             for caller in self.callers:
                 assert caller.broken or not caller.to_send
                 assert caller.got == caller.due(self.spool.answers)
-                assert len(caller.owed) == 0 or caller.owed[-1][0] == "answer" or caller.owed[-1][1] in self.spool.answers
+                assert all(what == "answer" or about in self.spool.answers for what, about in caller.owed)
                 assert caller.ended == (caller.broken or caller.sent_all)
             assert self.door._unanswered == 0
             for caller in self.callers:
