@@ -6,32 +6,42 @@
     assert relay.casts == [Cast("bill", b"tenant", unique=ANY)]
 
 They have the clients' methods with the same signatures, check arguments as the clients do, and send a unique with every
-cast.  `casts` holds what a relay would have on its disk: each cast once, with its unique filled in; a second one with
-the same function and unique gets the first one's handle.  `reject`, `unanswer` and `be_unavailable` say what is
-answered from then on, `accept` ends that.
+cast.  `casts` holds what a relay with its default options would have on its disk: each cast once, with its unique
+filled in; a second one with the same function and unique gets the first one's handle.  `reject`, `unanswer` and
+`be_unavailable` say what is answered from then on, `accept` ends that.  Threads may share one.
 
 Never does: expire, execute or forget a cast (`clear` does); nothing of it is durable.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
-from relay.client.errors import CastError, Rejected, SpoolError, Unanswered, Unavailable, rejected
+from relay.client.errors import CastError, Rejected, Unanswered, Unavailable, rejected
 from relay.client.source import AsyncItems, Items
 from relay.client.submission import Cast, submission
 from relay.protocol.caller import SENTENCES
+
+#: the agent's `[intake] max_payload` where nobody has set it, in bytes
+MAX_PAYLOAD = 16 * 1024 * 1024
+#: the refusals of what is new: a cast that is in the spool gets its handle all the same
+FOR_NEW = frozenset(("draining", "spool_full", "disk_full"))
 
 
 class _Recorder:
     """What both fakes are made of."""
 
     def __init__(self, path: str | os.PathLike[str] = "fake", *, timeout: float = 2.0) -> None:
-        """Arguments as the clients take them; they have no effect."""
-        self._handles: dict[tuple[bytes, bytes], str] = {}
+        """Arguments as the clients take them; they have no effect, but a timeout that is none is a ValueError."""
+        if not 0 < timeout < math.inf:
+            raise ValueError(f"a timeout is a number of seconds over 0, not {timeout!r}")
+        self._lock = threading.Lock()
+        self._handles: dict[tuple[bytes, ...], str] = {}
         #: what was accepted, in order
         self.casts: list[Cast] = []
         #: every try, in order, whatever became of it; uniques filled in
@@ -61,26 +71,29 @@ class _Recorder:
 
     def clear(self) -> None:
         """Forget the casts: their uniques are new again, as after their execution."""
-        self.casts.clear()
-        self.tried.clear()
-        self._handles.clear()
+        with self._lock:
+            self.casts.clear()
+            self.tried.clear()
+            self._handles.clear()
 
     def close(self) -> None:
         """Nothing is kept open."""
 
     def _cast(self, item: Cast | tuple[Any, ...]) -> str:
         cast, _ = submission(time.time_ns(), os.urandom(10), *item)
-        self.tried.append(cast)
-        key = _key(cast)
-        handle = self._handles.get(key)
-        if handle is None and self._kept:
-            self._count += 1
-            handle = self._handles[key] = f"H:fake:{self._count}"
-            self.casts.append(cast)
+        with self._lock:
+            self.tried.append(cast)
+            if len(cast.payload) > MAX_PAYLOAD:
+                raise rejected("payload_too_large", SENTENCES["payload_too_large"], cast)
+            key = _key(cast)
+            handle = self._handles.get(key)
+            if handle is None and self._kept:
+                self._count += 1
+                handle = self._handles[key] = f"H:fake:{self._count}"
+                self.casts.append(cast)
         if self._error is not None:
             error = self._error(cast)
-            # a cast that is in the spool gets its handle before any refusal for room or drain
-            if not isinstance(error, Rejected) or isinstance(error, SpoolError) or handle is None:
+            if handle is None or not isinstance(error, Rejected) or error.code not in FOR_NEW:
                 raise error
         assert handle is not None
         return handle
@@ -92,13 +105,13 @@ class _Recorder:
             return error
 
 
-def _key(cast: Cast) -> tuple[bytes, bytes]:
+def _key(cast: Cast) -> tuple[bytes, ...]:
+    """What makes two casts one: function and unique, or for `-` the payload."""
     function, unique = cast.function, cast.unique
     assert unique is not None
-    return (
-        function if isinstance(function, bytes) else function.encode(),
-        unique if isinstance(unique, bytes) else unique.encode("utf-8", "surrogatepass"),
-    )
+    name = function if isinstance(function, bytes) else function.encode()
+    key = unique if isinstance(unique, bytes) else unique.encode("utf-8", "surrogatepass")
+    return (name, key, cast.payload) if key == b"-" else (name, key)
 
 
 class FakeClient(_Recorder):

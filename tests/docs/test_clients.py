@@ -1,6 +1,6 @@
 """docs/clients.md: its examples for clients of Gearman cast what they say, and tell when they could not.
 
-The examples for relay.client run in functional/test_client.
+The examples for relay.client run in functional/test_client, and here where the agent does not answer.
 """
 
 import os
@@ -10,18 +10,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from relay.client import CastError, Client
 from tests.docs.documents import DOCS, blocks, sections
 from tests.rig.agent import Agent, program
 from tests.rig.rig import Rig
 from tests.rig.servers import free_port
 from tests.rig.wait import until
+from tests.unit.client.script import Peer, Script, answering
 
 GUIDE = DOCS / "clients.md"
 PORT = "4731"
 LIMIT_S = 60.0
+#: a timeout that is waited for in full
+SHORT_S = 1.0
 
 
 def installed(name: str, *check: str) -> str:
@@ -56,6 +61,24 @@ def php() -> list[str]:
 def shell() -> list[str]:
     """A shell."""
     return ["sh", "-euc"]
+
+
+def test_cast_all_of_the_guide_leaves_nothing_out(tmp_path: Path) -> None:
+    """With an agent that answers 700 of 2,000 casts and is silent then: each cast is answered once, in its order."""
+    (text,) = [block for block in blocks(GUIDE, "python") if "def cast_all" in block]
+    names: dict[str, Any] = {"CastError": CastError, "casts": []}
+
+    def silent(peer: Peer) -> None:
+        answering(700)(peer)
+        while not peer.await_end():
+            pass
+
+    casts = [("f", b"x", f"u{number}") for number in range(2000)]
+    path = tmp_path / "sock"
+    with Script(path, silent, answering(1300, 701)), Client(path, timeout=SHORT_S) as names["relay"]:
+        exec(text.partition("assert")[0], names)
+        answers = list(names["cast_all"](casts))
+    assert answers == [f"H:script:{number + 1}/u{number}" for number in range(2000)]
 
 
 Interpreter = Callable[[], list[str]]

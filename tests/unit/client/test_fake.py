@@ -2,6 +2,9 @@
 
 import asyncio
 import inspect
+import threading
+import time
+from typing import Any
 
 import pytest
 
@@ -13,11 +16,16 @@ from relay.client import (
     Draining,
     FakeAsyncClient,
     FakeClient,
+    PayloadTooLarge,
     Rejected,
     SpoolError,
+    TooManyConnections,
     Unanswered,
     Unavailable,
 )
+from relay.client.fake import MAX_PAYLOAD
+from relay.conf.options import INTAKE
+from relay.conf.values import Size
 
 
 @pytest.mark.parametrize(("fake", "real"), [(FakeClient, Client), (FakeAsyncClient, AsyncClient)])
@@ -56,9 +64,53 @@ def test_equal_uniques_are_one_cast_until_it_is_cleared() -> None:
     assert [cast.payload for cast in fake.casts] == [b"3"]
 
 
-def test_it_checks_as_the_client_does() -> None:
-    """Wrong arguments are no casts."""
+def test_a_dash_stands_for_the_payload() -> None:
+    """As in the spool: an equal payload of the same function is the same cast, another one is another."""
     fake = FakeClient()
+    first = fake.cast("f", b"1", unique="-")
+    assert fake.cast("f", b"1", unique=b"-") == first
+    assert first not in (fake.cast("f", b"2", unique="-"), fake.cast("g", b"1", unique="-"))
+    assert len(fake.casts) == 3
+
+
+class Slow(dict[tuple[bytes, ...], str]):
+    """One that lets other threads run between looking and acting."""
+
+    def get(self, key: tuple[bytes, ...], default: Any = None) -> Any:
+        found = super().get(key, default)
+        time.sleep(0.001)
+        return found
+
+
+def test_threads_share_one() -> None:
+    """Each unique is one cast, whoever of them is first."""
+    fake = FakeClient()
+    fake._handles = Slow()
+    start = threading.Barrier(4)
+
+    def cast() -> None:
+        start.wait(60)
+        for number in range(20):
+            fake.cast("f", b"x", unique=f"u{number}")
+
+    threads = [threading.Thread(target=cast) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(fake.tried), len(fake.casts)) == (80, 20)
+
+
+def test_it_checks_as_the_client_does() -> None:
+    """Wrong arguments are no casts, nor is a payload that an agent rejects whose options nobody has set."""
+    (default,) = [option.default for option in INTAKE if option.name == "max_payload"]
+    assert Size()(default) == MAX_PAYLOAD
+    for timeout in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="timeout"):
+            FakeClient(timeout=timeout)
+    fake = FakeClient()
+    with pytest.raises(PayloadTooLarge):
+        fake.cast("f", bytes(MAX_PAYLOAD + 1))
     with pytest.raises(BadFunction):
         fake.cast("no good", b"")
     with pytest.raises(TypeError):
@@ -81,6 +133,10 @@ def test_it_rejects_as_told_and_accepts_again() -> None:
     assert isinstance(answer, Rejected)
     fake.reject("spool_error", "Disk.")
     with pytest.raises(SpoolError, match=r"Disk\."):
+        fake.cast("f", b"x", unique="u")
+    fake.reject("too_many_connections")
+    with pytest.raises(TooManyConnections):
+        # nobody has read its unique
         fake.cast("f", b"x", unique="u")
     fake.accept()
     fake.cast("f", b"y")
