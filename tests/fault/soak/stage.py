@@ -22,6 +22,9 @@ from .callers import FUNCTIONS, Caller
 from .tally import Tally, number_of
 
 DELAY_S = 0.0005
+CANNOT_OPEN = 73
+"""What an agent ends with whose spool cannot be opened: a service manager starts it again."""
+MOST_STARTS = 20
 PER_SECOND = (300.0, 100.0, 100.0)
 """What each caller casts, about."""
 
@@ -62,6 +65,7 @@ class Stage:
         """Held while it is filled, read or cut."""
         self.life = threading.RLock()
         """Held by whoever ends the agent until it is there again."""
+        self.refused_starts = 0
         self.agent.start()
         self.callers = [Caller(self.agent, self.tally, Random(f"{seed} {n}"), n) for n in PER_SECOND]
 
@@ -78,12 +82,22 @@ class Stage:
     # -- the agent's life ------------------------------------------------------------------------------------------
 
     def ends(self) -> None:
-        """The agent has been ended; start it again."""
-        process = self.agent.process
-        assert process
-        process.wait()
-        clock.forget(process.pid)
-        self.agent.start()
+        """The agent has been ended; start it again, and again where the disk fails in the middle of a start."""
+        for _ in range(MOST_STARTS):
+            process = self.agent.process
+            assert process
+            process.wait()
+            clock.forget(process.pid)
+            try:
+                self.agent.start()
+            except AssertionError:
+                process = self.agent.process
+                if process.poll() != CANNOT_OPEN:
+                    raise
+                self.refused_starts += 1
+            else:
+                return
+        raise AssertionError(f"the agent does not start any more\n{self.agent.log_tail()}")
 
     def cut(self, rng: Random) -> None:
         """The power of the disk is gone in the middle of it all, and the agent with it; then both are back."""

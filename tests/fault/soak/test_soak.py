@@ -127,7 +127,13 @@ def test_all_faults_at_random_and_then_quiet(stage: Stage, record_property: Repo
     end = until(soak.gauges.look, "the agent is measured")
     soak.gauges.stop()
     accounts, taken = stage.tally.accounts(), resources(soak.gauges.lives[-1], end)
-    figures = {**accounts, "drain_seconds": round(drained_s, 1), **taken, "refused": stage.tally.refusals}
+    figures: dict[str, object] = {
+        **accounts,
+        "drain_seconds": round(drained_s, 1),
+        **taken,
+        "refused": stage.tally.refusals,
+    }
+    figures["starts_refused_by_a_failing_disk"] = stage.refused_starts
     for what, value in {**figures, "faults": dict(soak.counts)}.items():
         print(f"{what}: {value}")
         record_property(what, value)
