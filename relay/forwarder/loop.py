@@ -224,7 +224,8 @@ class Forwarder:
 
     def _schedule_all(self, outlets: list[Outlet], now: float) -> Iterable[tuple[Outlet, list[Flight]]]:
         """What goes to each; with several in use they are dealt out, and another begins each time."""
-        if len(self._rotation.used) < 2:
+        # in use are also links that may not send yet: nobody knows by then where workers are
+        if len(self._rotation.used) < 2 or not outlets:
             return [(outlet, flights) for outlet in outlets if (flights := outlet.schedule.pick(now))]
         self._dealer += 1
         first = self._dealer % len(outlets)

@@ -18,7 +18,8 @@ from relay.spool.schema import COUNTS
 _NOTHING = type(None)
 #: statement -> the kinds of its columns, in any format
 _NEEDED: dict[str, tuple[type | tuple[type, ...], ...]] = {
-    "SELECT name, value FROM meta": (str, int),
+    # the steps of the clock are a text, of which `ageing` takes whatever is none of its own for none
+    "SELECT name, value FROM meta WHERE name <> 'clock_steps'": (str, int),
     sql.SPOOLS: (int, str, str),
     sql.LANES: (int, bytes, int, *[int for _ in COUNTS]),
     "SELECT last_id FROM lanes": (int,),

@@ -9,7 +9,7 @@ and the CRC covers the whole row); what changes lives in a row of its own in `fa
 Counts are kept beside the casts, in the same COMMIT, so that neither a start nor `status` scans the spool.  A unique
 is found by a 64-bit digest and then compared: an index over random text cuts the accept rate to a quarter.
 
-    meta      one row a name: draining, starts
+    meta      one row a name: draining, starts, clock_steps (a text; the others are numbers)
     spools    the ids of this spool, by the first cast id each is valid for (a copy on another machine gets a new one)
     lanes     one row a function and priority: its counts by state, its totals, the last cast id given out in it
     casts     what was accepted, one row a cast

@@ -1,9 +1,10 @@
-"""The clock is set, an hour back and ten years on, while casts wait: no stall, no storm, nothing expires by it."""
+"""The clock is set, an hour back and ten years on, while casts wait: no stall, no storm, none expires by it."""
 
 import time
 
 import pytest
 
+from relay.spool.quarantine import kept
 from tests.rig.callers import cast_all
 from tests.rig.clock import LIBRARIES, Clock
 from tests.rig.packets import SUBMIT_JOB_EPOCH, request
@@ -48,4 +49,9 @@ def test_a_step_of_the_clock_neither_stalls_nor_floods(rig: Rig, offset: str) ->
         assert agent.status()["expired"] == 0, "the step expired it"
     until(lambda: agent.status()["expired"] == 1, agent.status)
     assert time.monotonic() - began >= 8
+    assert agent.status()["dead"] == 1
+
+    agent.term()
+    agent.start()
+    assert kept(agent.spool) == [], "the step was remembered as something that a start cannot read"
     assert agent.status()["dead"] == 1

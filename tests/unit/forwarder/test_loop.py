@@ -283,6 +283,24 @@ def test_a_lost_link_is_the_next_servers_turn(monkeypatch: pytest.MonkeyPatch) -
     run(monkeypatch, scenario)
 
 
+def test_nothing_is_dealt_out_to_links_that_may_not_send_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round robin, two links just opened and nobody knows yet where workers are: casts wait for that."""
+
+    async def scenario(bench: Bench) -> None:
+        for link in bench.links:
+            link.is_open = True
+            link.listener.opened(link)  # type: ignore[arg-type]
+        assert len(bench.forwarder._rotation.used) == 2
+        bench.accept(1)
+        bench.later(0)
+        assert [link.sent for link in bench.links] == [[], []]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert sum(len(link.sent) for link in bench.links) == 1
+
+    run(monkeypatch, scenario, rotation="round_robin")
+
+
 def test_a_cast_is_dead_with_its_last_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures short of max_attempts defer, the last one buries; a server's trouble in between counts nothing."""
 

@@ -67,6 +67,7 @@ def test_a_sound_spool_stays_where_it_is(path: Path) -> None:
     writer.write(lambda: writer.transitions.holds.set("b*", 1))
     writer.write(lambda: writer.transitions.pause("a:1", True, 1))
     writer.write(lambda: writer.transitions.set_draining(True))
+    writer.write(lambda: writer.transitions.set_steps("[[1, 2, 3, 4]]"))
     writer.write(lambda: writer.transitions.touch(1, rehearse=True))
     writer.reopen()
     assert quarantine.kept(path) == []
