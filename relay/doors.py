@@ -69,6 +69,8 @@ def _make_way(path: Path) -> None:
         probe.settimeout(_PROBE_S)
         try:
             probe.connect(str(path))
+        except (BlockingIOError, TimeoutError):
+            raise SocketUnusable(f"{path}: another process listens there, and is busy") from None
         except OSError as error:
             if error.errno != errno.ECONNREFUSED:
                 raise

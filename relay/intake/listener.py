@@ -15,7 +15,7 @@ from relay.doors import KEEP_PATH, close_door, inode, open_door
 from relay.errors import SocketUnusable
 from relay.intake.connection import Connection
 from relay.intake.door import Door
-from relay.settings import Intake
+from relay.settings import Intake, Server
 
 #: connections that wait to be accepted
 BACKLOG = 1024
@@ -58,13 +58,13 @@ class Listener:
         self._servers.append(await loop.create_unix_server(self._connection, sock=made, backlog=ACCEPTS, **KEEP_PATH))
         where = settings.tcp_listen
         if where is not None:
-            try:
-                family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-                sock = socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
-            except OSError as error:
-                raise SocketUnusable(f"[intake] tcp_listen {where}: {error.strerror or error}") from None
-            made = _Listening(fileno=sock.detach())
-            self._servers.append(await loop.create_server(self._connection, sock=made, backlog=ACCEPTS))
+            for family, address in _addresses(where):
+                try:
+                    sock = socket.create_server(address, family=family, backlog=BACKLOG)
+                except OSError as error:
+                    raise SocketUnusable(f"[intake] tcp_listen {where}: {error.strerror or error}") from None
+                made = _Listening(fileno=sock.detach())
+                self._servers.append(await loop.create_server(self._connection, sock=made, backlog=ACCEPTS))
 
     def _connection(self) -> Connection:
         return Connection(self._door)
@@ -83,6 +83,15 @@ class Listener:
         self._servers.clear()
         # who was accepted last becomes a connection
         await _turns(MAKING)
+
+
+def _addresses(where: Server) -> list[tuple[int, tuple[str, int]]]:
+    """Where to listen, with its family; `localhost` may be an address of each."""
+    try:
+        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise SocketUnusable(f"[intake] tcp_listen {where}: {error.strerror or error}") from None
+    return list(dict.fromkeys((family, (str(address[0]), where.port)) for family, _, _, _, address in found))
 
 
 async def _turns(count: int) -> None:

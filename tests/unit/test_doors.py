@@ -71,7 +71,7 @@ def test_a_socket_that_somebody_answers_on_is_left_alone(path: Path, old: socket
     with pytest.raises(SocketUnusable, match="another process answers there"):
         open_door(path, 0o600, None, 5)
     # the probe above stands in the line, which is full now
-    with pytest.raises(SocketUnusable):
+    with pytest.raises(SocketUnusable, match="another process listens there"):
         open_door(path, 0o600, None, 5)
     assert inode(path) == before
 

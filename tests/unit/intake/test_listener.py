@@ -75,3 +75,38 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, host: str) -> None:
         assert not (tmp_path / "sock").exists()
 
     asyncio.run(story())
+
+
+def test_localhost_is_each_address_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a host has two, callers may use either."""
+    port = free_port()
+    families = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+    found = [(family, kind, 6, "", (host, port)) for family, host in families.items() for kind in (1, 1)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    async def story() -> None:
+        listener = Listener(door(), settings(tmp_path / "sock", Server("localhost", port)))
+        await listener.open()
+        for family, host in families.items():
+            with socket.socket(family) as caller:
+                caller.connect((host, port))
+        await listener.close()
+
+    asyncio.run(story())
+
+
+def test_a_name_of_no_address_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the option and the reason."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+
+    async def story() -> None:
+        listener = Listener(door(), settings(tmp_path / "sock", Server("localhost", 4731)))
+        with pytest.raises(SocketUnusable, match="tcp_listen localhost:4731: Name or service not known"):
+            await listener.open()
+        await listener.close()
+
+    asyncio.run(story())
