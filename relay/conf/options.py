@@ -119,7 +119,14 @@ SPOOL = [
 ]
 
 FORWARDER = [
-    cfg.IntOpt("window", min=1, max=1_000_000, default=1000, help="Casts in flight at one upstream at most."),
+    cfg.IntOpt(
+        "window",
+        min=1,
+        max=1_000_000,
+        default=1000,
+        help="Casts in flight at one upstream at most. What is there of functions whose workers have fallen silent"
+        " counts apart: it must not keep others from being sent.",
+    ),
     cfg.Opt(
         "window_bytes",
         type=Size(least="1"),

@@ -135,7 +135,7 @@ class Outlet:
     @property
     def in_flight(self) -> int:
         """Casts there, without a verdict."""
-        return self.schedule.window.moving + self.schedule.window.others
+        return self.schedule.window.casts
 
     def facts(self, role: str) -> UpstreamFacts:
         """What is so at this moment."""

@@ -1,10 +1,10 @@
 """Whose turn it is at one upstream: lanes take turns, and a lane that cannot move is not looked at.
 
-Two rings, because there are two windows: moving lanes share the upstream's, the others an allowance of their own.  A
-lane's share stands in a ring only while the lane has casts in memory, sends them here, and has room in its own window;
-when a ring's window is full nothing in it is touched, so ten thousand lanes that stand still cost nothing to those that
-move.  Each turn is QUANTUM casts at most.  A lane whose function the server has trouble with rests for a while, here
-only.  Pure; `now` is an argument.
+Two rings: of lanes that move, and of those that are trying or stalled, which may have less than the whole window.  The
+latter come first, or those that move would leave them no room.  A lane's share stands in a ring only while the lane has
+casts in memory, sends them here, and has room in its own window; when there is no room for a ring nothing in it is
+touched, so ten thousand lanes that stand still cost nothing to those that move.  Each turn is QUANTUM casts at most.  A
+lane whose function the server has trouble with rests for a while, here only.  Pure; `now` is an argument.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 
 from relay.forwarder.lanes import Flight, Lane, Share
-from relay.forwarder.window import UpstreamWindow
+from relay.forwarder.window import Side, UpstreamWindow
 from relay.settings import Forwarder as Limits
 
 #: casts of one lane before it is the next one's turn
@@ -28,7 +28,7 @@ class Schedule:
         self.shares: dict[Lane, Share] = {}
         self._moving: deque[Share] = deque()
         self._others: deque[Share] = deque()
-        #: those with casts in flight here, and those that rest
+        #: those with casts in flight here that have not stalled, and those that rest
         self._flying: set[Share] = set()
         self._resting: set[Share] = set()
 
@@ -52,7 +52,7 @@ class Schedule:
     def pick(self, now: float, most: int = 1 << 30) -> list[Flight]:
         """The casts to be sent now, `most` at most, counted into the windows; empty when nothing may go."""
         out: list[Flight] = []
-        for ring in (self._moving, self._others):
+        for ring in (self._others, self._moving):
             while ring and len(out) < most:
                 share = ring[0]
                 if share.parked or not share.routed or share.lane.fences:
@@ -93,57 +93,57 @@ class Schedule:
                 break
             size += flight.size
         share.window.sent(len(flights), size, now)
-        self.window.add(share.window.moving, len(flights), size)
+        self.window.add(share.window.side, len(flights), size)
         self._flying.add(share)
         return flights
 
     def sent(self, share: Share, size: int, now: float) -> None:
         """A cast goes out here beside what was picked."""
         share.window.sent(1, size, now)
-        self.window.add(share.window.moving, 1, size)
+        self.window.add(share.window.side, 1, size)
         self._flying.add(share)
 
     def withdrawn(self, share: Share, size: int) -> None:
         """One of a lane's casts was picked, and is not to be sent."""
+        self.window.add(share.window.side, -1, -size)
         share.window.casts -= 1
         share.window.bytes -= size
-        self.window.add(share.window.moving, -1, -size)
 
     def completed(self, share: Share, casts: int, size: int, now: float) -> None:
         """So many of a lane's casts are done."""
         window = share.window
-        was_moving = window.moving
-        self.window.add(was_moving, -casts, -size)
+        was = window.side
+        self.window.add(was, -casts, -size)
         window.completed(casts, size, now, share.lane.rule)
         self.window.open_to += casts
         share.troubles = 0
-        self._moved(share, was_moving)
+        self._moved(share, was)
 
     def failed(self, share: Share, size: int, now: float) -> None:
         """One of a lane's casts came back, not done."""
         window = share.window
-        was_moving = window.moving
-        self.window.add(was_moving, -1, -size)
+        was = window.side
+        self.window.add(was, -1, -size)
         window.failed(size, now)
-        self._moved(share, was_moving)
+        self._moved(share, was)
 
     def returned(self, share: Share, size: int) -> None:
         """One of a lane's casts came back without a verdict."""
-        self.window.add(share.window.moving, -1, -size)
+        self.window.add(share.window.side, -1, -size)
         share.window.returned(size)
 
     def staffed(self, share: Share, now: float) -> None:
         """The upstream has workers for a lane: it is taken to move until it stalls."""
-        was_moving = share.window.moving
+        was = share.window.side
         share.window.proven = True
         share.window.heard_at = now
-        self._moved(share, was_moving)
+        self._moved(share, was)
 
     def check(self, share: Share, now: float) -> bool:
         """Notice that a lane has stalled; True when it just did."""
-        was_moving = share.window.moving
+        was = share.window.side
         if share.window.check(now):
-            self._moved(share, was_moving)
+            self._moved(share, was)
             return True
         return False
 
@@ -155,24 +155,24 @@ class Schedule:
     def tick(self, now: float) -> None:
         """Notice which lanes have stalled, which have rested enough, and that the window opens."""
         self.window.tick(now)
-        landed = []
-        for share in self._flying:
-            if share.window.casts:
-                self.check(share, now)
-            else:
-                landed.append(share)
+        landed = [
+            share for share in self._flying if not share.window.casts or share.window.stalled or self.check(share, now)
+        ]
         self._flying.difference_update(landed)
         for share in [share for share in self._resting if now >= share.not_before]:
             self._resting.discard(share)
             self.enter(share, now)
 
-    def _moved(self, share: Share, was_moving: bool) -> None:
-        """A lane may have changed its class: what it has in flight, and its place in a ring, go with it."""
-        if share.window.moving == was_moving:
+    def _moved(self, share: Share, was: Side) -> None:
+        """A lane may have changed sides: what it has in flight, and its place in a ring, go with it."""
+        side = share.window.side
+        if side is was:
             return
-        self.window.move(share.window, was_moving)
-        if share.queued:
-            (self._moving if was_moving else self._others).remove(share)
+        self.window.move(share.window, was)
+        if was is Side.STALLED:
+            self._flying.add(share)
+        if share.queued and Side.MOVING in (side, was):
+            (self._moving if was is Side.MOVING else self._others).remove(share)
             self._ring_of(share).append(share)
 
     @property

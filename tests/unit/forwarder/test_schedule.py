@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.schedule import QUANTUM, Schedule
-from relay.forwarder.window import STALL_S, START, START_BYTES
+from relay.forwarder.window import STALL_S, START, START_BYTES, TRYING_PART, Side
 from relay.settings import Forwarder as Limits
 from tests.unit.forwarder.flying import LIMITS, due, lane_of, track_of, waiting
 
@@ -47,32 +47,61 @@ def prove(schedule: Schedule, lane: Lane, now: float) -> None:
 
 @pytest.mark.parametrize(("size", "new"), [(1, True), (1, False), (10_000, True), (10_000, False), (8 * MIB, False)])
 def test_ten_thousand_still_lanes_keep_nobody_from_its_window(size: int, new: bool) -> None:
-    """Lanes without workers, before or after the one that moves, small or large: it has its whole window, at once."""
+    """Lanes without workers, before or after the one that moves, small or large: it has its whole window, at once.
+
+    They are tried in turn, a part of the window at a time, until each has a cast in flight that nobody takes.
+    """
     schedule = Schedule(ROOMY)
+    schedule.window.open_to = 1 << 20
     payload = b"x" * size
     still = [Lane(b"still%d" % number, LIMITS) for number in range(10_000)]
     moves = lane_of(99_999)
 
-    def let_them_in() -> None:
+    def let_them_in(now: float) -> float:
         for number, lane in enumerate(still):
             track_of(lane, number).fresh.extend([(number, None, payload, 0)] * 3)
-            enter(schedule, lane, 0.0)
-        schedule.pick(0.0)
-        for lane in still:
-            schedule.check(schedule.share(lane), STALL_S)
-            enter(schedule, lane, STALL_S)
-        schedule.pick(STALL_S)
+            enter(schedule, lane, now)
+        while schedule.pick(now):
+            assert schedule.window.trying <= ROOMY.window // TRYING_PART
+            now += STALL_S
+            for lane in [one for one in still if schedule.share(one).window.casts]:
+                if schedule.check(schedule.share(lane), now):
+                    enter(schedule, lane, now)
+        return now
 
     if new:
-        let_them_in()
-        prove(schedule, moves, STALL_S)
+        now = let_them_in(0.0)
+        prove(schedule, moves, now)
     else:
         prove(schedule, moves, 0.0)
-        let_them_in()
-        schedule.share(moves).window.heard_at = STALL_S
+        now = let_them_in(0.0)
+        schedule.share(moves).window.heard_at = now
+    assert size > MIB or all(schedule.share(lane).window.casts for lane in still)
     track_of(moves).fresh.extend([waiting(id_) for id_ in range(1, 2000)])
-    enter(schedule, moves, STALL_S)
-    assert sent_by(schedule.pick(STALL_S), moves) == list(range(1, 501))
+    enter(schedule, moves, now)
+    assert sent_by(schedule.pick(now), moves) == list(range(1, 501))
+
+
+def test_new_lanes_never_overshoot_a_window_that_is_full_and_get_what_is_free_first() -> None:
+    """A lane that moves fills the window and would take all that comes free; twenty new ones get their part of it."""
+    limits = replace(ROOMY, window=40)
+    schedule, busy = Schedule(limits), lane_of(99)
+    prove(schedule, busy, 0.0)
+    track_of(busy).fresh.extend([waiting(id_) for id_ in range(1000)])
+    enter(schedule, busy, 0.0)
+    assert len(schedule.pick(0.0)) == 40
+    fresh = [lane_of(number, *range(8)) for number in range(20)]
+    for lane in fresh:
+        enter(schedule, lane, 0.0)
+    assert schedule.pick(0.0) == []
+    news = 0
+    for _ in range(40):
+        schedule.completed(schedule.share(busy), 1, 1, 0.0)
+        enter(schedule, busy, 0.0)
+        (flight,) = schedule.pick(0.0)
+        news += flight.track.lane is not busy
+        assert schedule.window.casts == 40
+    assert news == schedule.window.trying == 40 // TRYING_PART
 
 
 def test_a_new_lane_gets_its_try_among_many_that_stand_still() -> None:
@@ -124,9 +153,9 @@ def test_a_lane_that_stalls_leaves_the_window_of_the_moving() -> None:
     schedule.pick(0.0)
     assert schedule.window.moving == 10
     assert schedule.check(schedule.share(lane), STALL_S)
-    assert (schedule.window.moving, schedule.window.others) == (0, 10)
+    assert (schedule.window.moving, schedule.window.stalled) == (0, 10)
     schedule.completed(schedule.share(lane), 1, 1, STALL_S)
-    assert (schedule.window.moving, schedule.window.others) == (9, 0)
+    assert (schedule.window.moving, schedule.window.stalled) == (9, 0)
 
 
 def test_lanes_take_turns() -> None:
@@ -186,14 +215,15 @@ class Upstream:
 
     def pick(self, lane: int, size: int) -> None:
         """Send what may go."""
-        before = self.schedule.window.moving
+        window = self.schedule.window
+        before = window.moving + window.trying
         for flight in self.schedule.pick(self.now):
             assert flight not in self.flying
             self.flying.append(flight)
             if flight.cast[0] not in self.sent:
                 self.first_sends[flight.track.lane].append(flight.cast[0])
             self.sent.append(flight.cast[0])
-        assert self.schedule.window.moving <= max(before, self.limits.window)
+        assert window.moving + window.trying <= max(before, self.limits.window)
         if not self.flying:
             assert not any(lane.waiting for lane in self.lanes), "something could have been sent"
 
@@ -242,12 +272,11 @@ class Upstream:
                 sum(mine),
             )
         windows = [self.schedule.share(lane).window for lane in self.lanes]
-        moving = [one for one in windows if one.moving]
-        others = [one for one in windows if not one.moving]
-        assert window.moving == sum(one.casts for one in moving)
-        assert window.moving_bytes == sum(one.bytes for one in moving)
-        assert window.others == sum(one.casts for one in others)
-        assert window.others_bytes == sum(one.bytes for one in others)
+        for side, casts in ((Side.MOVING, window.moving), (Side.TRYING, window.trying), (Side.STALLED, window.stalled)):
+            assert casts == sum(one.casts for one in windows if one.side is side)
+        assert window.casts == len(self.flying)
+        assert window.moving_bytes == sum(one.bytes for one in windows if one.moving)
+        assert window.still_bytes == sum(one.bytes for one in windows if not one.moving)
 
 
 MOVES: list[Callable[[Upstream, int, int], None]] = [
@@ -281,6 +310,6 @@ def test_windows_never_leak(moves: list[tuple[Callable[[Upstream, int, int], Non
                 upstream.complete(lane, 8)
                 upstream.check()
     window = upstream.schedule.window
-    assert (window.moving, window.moving_bytes, window.others, window.others_bytes) == (0, 0, 0, 0)
+    assert (window.casts, window.moving_bytes, window.still_bytes) == (0, 0, 0)
     assert sorted(set(upstream.sent)) == list(range(1, upstream.ids + 1))
     assert all(sends == sorted(sends) for sends in upstream.first_sends.values())

@@ -13,7 +13,9 @@ from relay.forwarder.window import (
     START,
     START_BYTES,
     TRIES,
+    TRYING_PART,
     FunctionWindow,
+    Side,
     UpstreamWindow,
 )
 from tests.unit.forwarder.flying import LIMITS
@@ -118,7 +120,7 @@ def test_a_new_links_window_opens_slowly() -> None:
     assert not window.tick(OPENING_S / 2)
     assert window.tick(OPENING_S)
     assert window.room(moving(), limits) == 2 * OPENING
-    assert window.room(FunctionWindow(), limits) == 2 * OPENING
+    assert window.room(FunctionWindow(), limits) == 2 * OPENING // TRYING_PART
     for second in range(2, 6):
         window.tick(second * OPENING_S)
     assert window.room(moving(), limits) == limits.window
@@ -131,31 +133,45 @@ def test_the_moving_share_the_upstreams_window() -> None:
     upstream = wide_open()
     window = moving()
     assert upstream.room(window, LIMITS) == LIMITS.window
-    upstream.add(True, 99, 99)
+    upstream.add(Side.MOVING, 99, 99)
     assert upstream.room(window, LIMITS) == 1
-    upstream.add(True, 1, 1)
+    upstream.add(Side.MOVING, 1, 1)
     assert upstream.room(window, LIMITS) == 0
     upstream.reset()
-    upstream.add(True, 1, LIMITS.window_bytes)
+    upstream.add(Side.MOVING, 1, LIMITS.window_bytes)
     assert upstream.room(window, LIMITS) == 0
 
 
-def test_what_others_have_in_flight_takes_nothing_from_the_moving() -> None:
-    """However full the allowance of new and stalled functions is, the window of the moving is whole."""
+def test_what_stalled_functions_have_in_flight_takes_nothing_from_the_moving() -> None:
+    """However much that is, the window of the moving is whole."""
     upstream = wide_open()
-    upstream.add(False, 10_000, TRIES * LIMITS.window_bytes)
+    upstream.add(Side.STALLED, 10_000, TRIES * LIMITS.window_bytes)
     assert upstream.room(moving(), LIMITS) == LIMITS.window
 
 
-def test_each_of_the_others_may_find_out_with_one_cast() -> None:
+def test_functions_that_try_have_a_part_of_the_window() -> None:
+    """What they have in flight is not the moving ones' to send, and where those fill the window they have no room."""
+    upstream, part = wide_open(), LIMITS.window // TRYING_PART
+    assert upstream.room(FunctionWindow(), LIMITS) == part
+    upstream.add(Side.TRYING, part, part)
+    assert upstream.room(FunctionWindow(), LIMITS) == 0
+    assert upstream.room(moving(), LIMITS) == LIMITS.window - part
+    upstream.add(Side.MOVING, LIMITS.window - part, 0)
+    upstream.add(Side.TRYING, -1, -1)
+    assert upstream.room(FunctionWindow(), LIMITS) == 1
+    upstream.add(Side.MOVING, 1, 1)
+    assert upstream.room(FunctionWindow(), LIMITS) == 0
+
+
+def test_each_function_may_find_out_with_one_cast() -> None:
     """With the allowance used up, a function with nothing in flight has room for one, one that tries has none."""
     upstream = wide_open()
-    upstream.add(False, LIMITS.window, LIMITS.window)
+    upstream.add(Side.STALLED, LIMITS.window, LIMITS.window_bytes)
     trying = FunctionWindow()
     assert upstream.room(trying, LIMITS) == 1
     trying.sent(1, 1, 0.0)
     assert upstream.room(trying, LIMITS) == 0
-    upstream.add(False, 1, TRIES * LIMITS.window_bytes)
+    upstream.add(Side.STALLED, 1, TRIES * LIMITS.window_bytes)
     assert upstream.room(FunctionWindow(), LIMITS) == 0
 
 
@@ -169,12 +185,12 @@ def test_a_small_upstream_bounds_every_function(window: int) -> None:
 def test_a_function_that_changes_sides_takes_its_casts_along() -> None:
     """What is in flight is counted on one side only, wherever the function stands."""
     upstream, window = wide_open(), moving(3, 30)
-    upstream.add(True, 3, 30)
+    upstream.add(Side.MOVING, 3, 30)
     window.check(STALL_S)
-    upstream.move(window, True)
-    assert (upstream.moving, upstream.moving_bytes, upstream.others, upstream.others_bytes) == (0, 0, 3, 30)
-    upstream.move(window, False)
-    assert (upstream.others, upstream.others_bytes) == (3, 30)
+    upstream.move(window, Side.MOVING)
+    assert (upstream.moving, upstream.moving_bytes, upstream.stalled, upstream.still_bytes) == (0, 0, 3, 30)
+    upstream.move(window, Side.STALLED)
+    assert (upstream.casts, upstream.stalled, upstream.still_bytes) == (3, 3, 30)
 
 
 def test_idleness_ends_what_was_proven() -> None:
