@@ -112,6 +112,8 @@ class Conversation(Generic[Token]):
         self._owed: deque[Token | _Background[Token] | _Audit | None] = deque()
         #: barriers and audits among them
         self._questions = 0
+        #: how many of them were answered
+        self._answers = 0
         #: True once its answers were seen to name what they are about, and once they were seen to know a job
         self._names = False
         self._trusted = False
@@ -138,6 +140,11 @@ class Conversation(Generic[Token]):
     def waiting(self) -> bool:
         """True while a barrier or an audit is out: the server owes a sign of life."""
         return self._questions > 0
+
+    @property
+    def mark(self) -> tuple[int, object]:
+        """What is another one as soon as the server has answered anything that it owes an answer to."""
+        return self._answers, self._owed[0] if self._owed else None
 
     @property
     def trusted(self) -> bool:
@@ -268,6 +275,7 @@ class Conversation(Generic[Token]):
         handle, _, rest = body.partition(b"\0")
         self._owed.popleft()
         self._questions -= 1
+        self._answers += 1
         if not self._open:
             self._names = handle == _BARRIER
             self._open = news.opened = True

@@ -4,7 +4,8 @@ Life: connect, open (the server must answer a GET_STATUS before anything is subm
 lost or closed.  A loss is told once, with the reason and every submission that has no verdict: those are in doubt.
 
 Dropped on any doubt: what the protocol raises, a connection reset, and silence, that is `heartbeat_timeout` seconds in
-which the server owes an answer and neither a byte was read nor the send queue shrank.
+which the server owes an answer and neither a byte was read nor the send queue shrank.  Bytes without an answer are
+borne for ANSWER_TIMES as long.
 
 Never decides what to submit, and keeps no queue of its own: what may be outstanding is the forwarder's window.
 """
@@ -22,6 +23,10 @@ from relay.protocol.upstream import Conversation, Job, News
 from relay.settings import Server, Upstream
 
 Token = TypeVar("Token")
+
+#: how many times `heartbeat_timeout` a server may go on without answering anything, whatever bytes pass meanwhile: so
+#: long that the largest packet gets through a narrow line
+ANSWER_TIMES = 20
 
 
 class Listener(Protocol[Token]):
@@ -51,6 +56,9 @@ class Link(asyncio.Protocol, Generic[Token]):
         self._timer: asyncio.TimerHandle | None = None
         self._progress_at = 0.0
         self._unsent = 0
+        #: when it was last seen to answer or to owe no answer, and the conversation's mark then
+        self._answered_at = 0.0
+        self._mark: tuple[int, object] = (0, None)
         self._over = False
         #: packets of a priority that the server has refused: none is sent any more
         self.refused: set[int] = set()
@@ -130,7 +138,7 @@ class Link(asyncio.Protocol, Generic[Token]):
             self._reason = spoken(error)
             transport.abort()
             return
-        self._progress_at = self._loop.time()
+        self._progress_at = self._answered_at = self._loop.time()
         transport.write(self._conversation.open())
         self._tick()
 
@@ -173,9 +181,15 @@ class Link(asyncio.Protocol, Generic[Token]):
         if unsent < self._unsent:
             self._progress_at = now
         self._unsent = unsent
+        mark = self._conversation.mark
+        if mark != self._mark:
+            self._answered_at, self._mark = now, mark
         if not self._conversation.waiting:
-            self._progress_at = now
+            self._progress_at = self._answered_at = now
             self._transport.write(self._conversation.heartbeat())
+        elif now - self._answered_at >= ANSWER_TIMES * self._settings.heartbeat_timeout:
+            self._drop(f"no answer for {now - self._answered_at:.0f} s")
+            return
         elif now - self._progress_at >= self._settings.heartbeat_timeout:
             self._drop(f"silent for {now - self._progress_at:.0f} s")
             return
