@@ -7,6 +7,7 @@ are where they are few, and else drawn from the source of chance.
 """
 
 import ctypes
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -135,7 +136,11 @@ def lay_out(state: State, directory: Path) -> None:
     for name, content in state.items():
         path = directory / name
         path.touch(mode=0o600)
-        path.write_bytes(content.bytes())
+        size, found = content.digest()
+        if found:
+            path.write_bytes(content.bytes())
+        else:  # zeros, as the ballast's 4 MiB
+            os.truncate(path, size)
 
 
 def some_state(steps: Sequence[Step], rng: Random) -> tuple[dict[str, bytes], Custody]:
