@@ -91,7 +91,8 @@ class Cuts:
             yield b"cast-%d-" % number + self.rng.randbytes(self.rng.randrange(3_000))
 
     def _far_ahead(self, acknowledged: int) -> bool:
-        return self.acknowledged + acknowledged - len(self.rig.ledger.executions) > AHEAD
+        # by what is there, not by how often it was executed: repeats work nothing off
+        return len(self.owed) + acknowledged - len(self.rig.ledger.executions) + self._executions > AHEAD
 
     def cut_often(self, number: int) -> None:
         """So many cuts of the same spool."""
