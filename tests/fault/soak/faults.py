@@ -161,7 +161,7 @@ def drained(stage: Stage, rng: Random) -> None:
     """A drain is begun, and ended after a while."""
     stage.agent.cli("drain", "--no-wait")
     _pause(stage, rng, 3.0)
-    stage.agent.cli("resume")
+    stage.insist("resume")
 
 
 def held(stage: Stage, rng: Random) -> None:
@@ -169,7 +169,7 @@ def held(stage: Stage, rng: Random) -> None:
     function = rng.choice(("work", "other", "th*"))
     stage.agent.cli("hold", "--function", function, "--new", "--yes")
     _pause(stage, rng, 3.0)
-    stage.agent.cli("release", "--function", function, "--yes")
+    stage.insist("release", "--function", function, "--yes")
 
 
 def upstream_paused(stage: Stage, rng: Random) -> None:
@@ -177,7 +177,7 @@ def upstream_paused(stage: Stage, rng: Random) -> None:
     address = rng.choice(stage.cables).address
     stage.agent.cli("upstreams", "pause", address)
     _pause(stage, rng)
-    stage.agent.cli("upstreams", "resume", address)
+    stage.insist("upstreams", "resume", address)
 
 
 def crowd(stage: Stage, rng: Random) -> None:
@@ -202,7 +202,7 @@ LASTING: Mapping[str, tuple[Fault, ...]] = {
     "outside": (drained, held, upstream_paused, crowd),
 }
 """Those that it lives through, by who has them."""
-MEAN_PAUSES_S = {"ending": 8.0, "agent": 5.0, "servers": 5.0, "disk": 8.0, "outside": 8.0}
+MEAN_PAUSES_S = {"ending": 20.0, "agent": 10.0, "servers": 10.0, "disk": 15.0, "outside": 15.0}
 """Between two of a kind, in the long form."""
 
 

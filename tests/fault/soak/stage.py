@@ -25,6 +25,8 @@ DELAY_S = 0.0005
 CANNOT_OPEN = 73
 """What an agent ends with whose spool cannot be opened: a service manager starts it again."""
 MOST_STARTS = 20
+VERB_S = 180.0
+"""Until when an agent that is ended now and then, and suspended, must have done what an operator wants."""
 PER_SECOND = (300.0, 100.0, 100.0)
 """What each caller casts, about."""
 
@@ -141,13 +143,19 @@ class Stage:
         self.agent.eio.unlink(missing_ok=True)
         if self.clock:
             self.clock.set("+0")
-        for verb in (["resume"], ["release", "--function", "*", "--yes"]):
-            until(lambda verb=verb: self.agent.cli(*verb).returncode == 0, f"{verb} works")  # type: ignore[misc]
+        self.insist("resume")
+        self.insist("release", "--function", "*", "--yes")
         for cable in self.cables:
-            until(
-                lambda cable=cable: self.agent.cli("upstreams", "resume", cable.address).returncode == 0,  # type: ignore[misc]
-                "an upstream is resumed",
-            )
+            self.insist("upstreams", "resume", cable.address)
+
+    def insist(self, *verb: str) -> None:
+        """Have a verb of relay-cli's succeed, as soon as there is an agent that answers."""
+        until(
+            lambda: self.agent.cli(*verb).returncode == 0,
+            lambda: f"{' '.join(verb)}: {self.agent.cli(*verb).stderr}\n{self.agent.log_tail()}",
+            VERB_S,
+            pause=0.2,
+        )
 
     def close(self) -> None:
         """Callers and cables end; the rest is the rig's."""

@@ -24,7 +24,7 @@ from .gauges import MIB, Gauges, Life, Sample
 from .stage import Stage
 
 SHORT_S = 8.0
-PACE = 4.0
+PACE = 8.0
 """How much denser faults come in the short form."""
 TOLD_EVERY_S = 60.0
 DRAIN_S = 60.0
