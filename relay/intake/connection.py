@@ -5,21 +5,21 @@ What a caller is owed is bounded: beyond UNANSWERED_BYTES, or while all callers 
 while it does not read its answers, nothing more is read from it.  One read more always fits.
 
 When the caller goes away its casts stay: what was read is written, only the answers are dropped.  When the agent stops,
-a caller on a unix socket can send no more, and what has come from it by then, on TCP too, is read and answered.
+a caller on a unix socket can send no more, and what has come from it by then, on TCP too, is read and answered.  On TCP
+a close with something unread would take back what was answered last: what still comes is dropped until that is there,
+for PACKET_S at most.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import socket
-import sys
-import termios
 from collections import deque
 from typing import TypeAlias
 
 from relay.cast import Arrival
 from relay.doors import peer_uid
+from relay.intake import kernel
 from relay.intake.door import DEAF_S, LOOK_S, PACKET_S, Door
 from relay.intake.inquiry import Inquiry
 from relay.intake.room import SMALL
@@ -76,6 +76,8 @@ class Connection(asyncio.BufferedProtocol):
         self._hushed = False
         #: bytes that the kernel still holds of what its last words are, None where no such number is set
         self._last: int | None = None
+        #: since when what comes is dropped, because all is answered
+        self._over_at: float | None = None
 
     # -- asyncio.BufferedProtocol ----------------------------------------------------------------------------------
 
@@ -101,7 +103,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """A read."""
         self._brought += nbytes
-        if not self._gone:
+        if not self._gone and self._over_at is None:
             self._take(bytes(memoryview(self._door.buffer)[:nbytes]))
         if self._last is not None:
             self._last -= nbytes
@@ -211,7 +213,7 @@ class Connection(asyncio.BufferedProtocol):
         """True when the caller has sent something that is not read yet."""
         if self._unread:
             return True
-        return self._in_kernel() > 0
+        return kernel.unread(self._socket) > 0
 
     @property
     def lags(self) -> bool:
@@ -237,6 +239,8 @@ class Connection(asyncio.BufferedProtocol):
         """
         self._count_unsent()
         self._moved, self._brought = self._brought, 0
+        if self._over_at is not None and (not self._untaken or now - self._over_at > PACKET_S):
+            self._transport.close()
         if self._deaf_at is not None and self._door.full and now - self._deaf_at >= DEAF_S:
             self._transport.abort()
         if self._in_line and self.eager:
@@ -297,7 +301,27 @@ class Connection(asyncio.BufferedProtocol):
             # last: where this makes room for all, it may lead here again
             self._door.answered(cost)
         if not owed and not self._unread and (self._leaving or self._conversation.closing):
+            self._end()
+
+    def _end(self) -> None:
+        """Close; on TCP not before all answers have reached the caller's kernel, where it may send more meanwhile."""
+        if self._over_at is not None or self._transport.is_closing():
+            return
+        speaking = self._conversation.closing or self._hushed
+        if not speaking or self._socket.family == socket.AF_UNIX or not self._untaken:
             self._transport.close()
+            return
+        self._over_at = self._loop.time()
+        try:
+            self._transport.write_eof()
+        except OSError:
+            # it is gone already
+            self._transport.abort()
+        self._transport.resume_reading()
+
+    @property
+    def _untaken(self) -> bool:
+        return self._transport.get_write_buffer_size() > 0 or kernel.untaken(self._socket) > 0
 
     def _divide(self, answer: bytes | memoryview) -> memoryview:
         """The first part of a long answer, put before the rest of it."""
@@ -341,12 +365,8 @@ class Connection(asyncio.BufferedProtocol):
             self._socket.shutdown(socket.SHUT_RD)
             return True
         # on TCP no such end can be set: what has come so far is counted
-        self._last = self._in_kernel()
+        self._last = kernel.unread(self._socket)
         return bool(self._last or self._unread)
-
-    def _in_kernel(self) -> int:
-        """Bytes that have come from the caller and are not read yet."""
-        return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def _said_all(self) -> None:
         """Be read no more once the last words are taken."""
@@ -375,7 +395,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._door.full:
             self._door.wait(self)
         self._paused = True
-        if not self._gone and self._transport.is_reading():
+        if not self._gone and self._over_at is None and self._transport.is_reading():
             self._transport.pause_reading()
 
     def go_on(self) -> None:

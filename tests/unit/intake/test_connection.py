@@ -1,6 +1,7 @@
 """One caller's connection: a real pair of unix sockets, a real spool, and a forwarder that says what is in flight."""
 
 import asyncio
+import contextlib
 import socket
 import sqlite3
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 from relay.clock import Clock
 from relay.facts import Facts
-from relay.intake import door, room
+from relay.intake import door, kernel, room
 from relay.intake.connection import SLICE_BYTES, Connection
 from relay.intake.door import PACKET_S, Door
 from relay.protocol import admin
@@ -110,11 +111,14 @@ class Intake:
         self.door = Door(self.spool, self.forwarder, "vm", "1.2.3", MAX_PAYLOAD, connections)
         self.callers: list[Caller] = []
 
-    async def call(self, *, tcp: bool = False) -> Caller:
-        """A caller connects."""
+    async def call(self, *, tcp: bool = False, receive: int | None = None) -> Caller:
+        """A caller connects; `receive` is how many bytes its kernel takes, if that is to be few."""
         if tcp:
             with socket.create_server(("127.0.0.1", 0)) as listener:
-                theirs = socket.create_connection(listener.getsockname())
+                theirs = socket.socket()
+                if receive is not None:
+                    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+                theirs.connect(listener.getsockname())
                 ours = listener.accept()[0]
         else:
             ours, theirs = socket.socketpair(socket.AF_UNIX)
@@ -415,6 +419,42 @@ def test_what_cannot_be_read_ends_a_conversation_that_stood_still(path: Path, ba
     run(path, scenario)
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["bad packet", "stop"])
+def test_over_tcp_what_comes_after_the_end_takes_no_answer_back(path: Path, stopped: bool) -> None:
+    """A caller that reads late and still sends gets all that it is owed, and then the end."""
+    body = bytes(10_000)
+    request, answer = encode(REQ, Kind.ECHO_REQ, body), encode(RES, Kind.ECHO_RES, body)
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call(tcp=True, receive=4096)
+        (connection,) = intake.door.connections
+        asked = 0
+        while kernel.untaken(connection._socket) < 20_000:  # type: ignore[attr-defined]
+            await caller.send(request)
+            asked += 1
+            await idle()
+        assert connection._deaf_at is None  # type: ignore[attr-defined]
+        expected = answer * asked
+        if stopped:
+            await intake.door.hush(GUARD_S)
+            leaving = asyncio.create_task(intake.door.leave(GUARD_S))
+        else:
+            await caller.send(b"\0BAD" + bytes(8))
+            expected += refusal("bad_packet")
+        await until(lambda: connection._over_at or not intake.door.connections)  # type: ignore[attr-defined]
+        with contextlib.suppress(ConnectionError):
+            for _ in range(10):
+                await caller.send(b"more" * 1000)
+                await idle()
+        assert await caller.read(len(expected) + 1) == expected
+        if stopped:
+            await leaving
+        # it need not go away itself
+        await until(lambda: not intake.door.connections)
+
+    run(path, scenario)
+
+
 def test_whose_answers_make_room_for_all_has_them_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answers that end the standstill go out before those to what its caller had sent behind and is read now."""
     monkeypatch.setattr(door, "UNANSWERED_BYTES_IN_ALL", 70_000)
@@ -479,7 +519,7 @@ def test_at_a_stop_what_has_come_over_tcp_is_answered(path: Path) -> None:
             count += 1
             await asyncio.sleep(0)
         await caller.send(request * 3)
-        await until(lambda: connection._in_kernel() >= 3 * len(request))  # type: ignore[attr-defined]
+        await until(lambda: kernel.unread(connection._socket) >= 3 * len(request))  # type: ignore[attr-defined]
         hushing = asyncio.create_task(intake.door.hush(GUARD_S))
         await idle()
         assert not hushing.done()
