@@ -20,9 +20,9 @@ from tests.rig.wait import until
 FUNCTION = b"work"
 #: for agents that only accept
 NOBODY = {"upstream": {"servers": "127.0.0.1:1"}}
-#: how far the n-th call is walked, and in which steps
+#: how far the n-th call is walked, and in which steps; the first is drawn, so that each run takes others
 WALK = counts.count("WALK", 9, 60)
-STEP = counts.count("WALK_STEP", 4, 1)
+STEP = counts.count("WALK_STEP", 9, 1)
 CALLS = {"write": WRITES, "sync": SYNCS, "ftruncate": ("ftruncate",), "unlink": ("unlink",), "open": ("openat", "open")}
 
 
@@ -46,7 +46,7 @@ def test_the_nth_call_fails(rig: Rig, calls: str, error: str, lasts: str) -> Non
     """From a start's first call on: it starts or ends with 73, and whatever it acknowledged is there afterwards."""
     agent = rig.unstarted_agent(NOBODY)
     promised: set[int] = set()
-    for n in range(1, WALK + 1, STEP):
+    for n in range(counts.seeded().randrange(1, STEP + 1), WALK + 1, STEP):
         fault = f"error={error}:when={n}{'+' if lasts == 'for ever' else ''}"
         with started_with(agent, CALLS[calls], fault):
             agent.spawn()
@@ -71,7 +71,8 @@ def test_a_read_that_fails_sets_nothing_aside(rig: Rig, lasts: str) -> None:
     agent = rig.agent(NOBODY)
     held = ids(cast_all(agent.socket, FUNCTION, [b"held" * 100] * 50))
     agent.term()
-    for n in range(1, 8):
+    step = counts.count("READ_STEP", 3, 1)
+    for n in range(counts.seeded().randrange(1, step + 1), 8, step):
         with started_with(agent, ["pread64"], f"error=EIO:when={n}{'+' if lasts == 'for ever' else ''}"):
             agent.spawn()
             if is_up(agent):

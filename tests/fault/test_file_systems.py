@@ -158,7 +158,7 @@ def served(rig: Rig) -> Rig:
 def test_the_power_of_a_file_system_is_cut(served: Rig, disk: LoopDisk, record_property: Report) -> None:
     """Cut under load, mounted anew, opened and read, again and again: what was acknowledged is there, or was done."""
     cuts = Cuts(served, disk, served.unstarted_agent(), seeded())
-    number = count("FILE_SYSTEM_CUTS", 4, 500)
+    number = count("FILE_SYSTEM_CUTS", 2, 500)
     cuts.cut_often(number)
     cuts.agent.start()
     cuts.agent.await_empty()
@@ -220,7 +220,7 @@ def test_what_a_plain_program_synced_is_there(disk: LoopDisk, record_property: R
     So what the agent acknowledged before is all that may be held against it.
     """
     rng, late, gone = seeded(), 0, 0
-    number = count("PLAIN_CUTS", 10, 2_000)
+    number = count("PLAIN_CUTS", 5, 2_000)
     for _ in range(number):
         program = Syncing(disk.path / "pages")
         until(lambda program=program: program.synced > 1, "pages are synced", pause=0.001)  # type: ignore[misc]

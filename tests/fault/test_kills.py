@@ -8,6 +8,7 @@ though never acknowledged, and how long it took to drain once the faults had end
 
 import itertools
 import sqlite3
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 
 from tests.rig.agent import Options
 from tests.rig.callers import Record, id_of
+from tests.rig.counts import count
 from tests.rig.rig import Rig
 from tests.rig.servers import JobServer
 from tests.rig.wait import until
@@ -26,7 +28,8 @@ AHEAD = 3_000
 """How far the caller runs ahead of the workers: there is always a backlog, and it can be drained soon."""
 SURGE = 20_000
 """How far it may run ahead while it is let go, so that a kill meets it in the middle of its casts."""
-STEP = 2_000
+STEP = 500
+"""What goes well between two faults, and of what a surge that is killed is sure."""
 
 Report = Callable[[str, object], None]
 
@@ -47,7 +50,12 @@ class Load:
         )
 
     def _far_ahead(self, record: Record) -> bool:
-        return len(record.acknowledged) - len(self.rig.ledger.executions) > self.ahead
+        return len(record.acknowledged) - self.rig.ledger.distinct > self.ahead
+
+    @property
+    def backlog(self) -> int:
+        """How many casts are acknowledged and not executed, about."""
+        return len(self.acknowledged) - self.rig.ledger.distinct
 
     @property
     def acknowledged(self) -> list[bytes]:
@@ -67,7 +75,7 @@ class Load:
 
     def surge(self) -> None:
         """Let the caller go; returns when it is in the middle of a run of casts."""
-        casts = len(self.acknowledged) + STEP // 2
+        casts = len(self.acknowledged) + STEP
         self.ahead = SURGE
         until(lambda: len(self.acknowledged) >= casts, lambda: f"casts are accepted\n{self.agent.log_tail()}")
 
@@ -129,17 +137,30 @@ def remembered(rig: Rig, request: pytest.FixtureRequest) -> Load:
 
 
 def test_the_agent_is_killed(remembered: Load, record_property: Report) -> None:
-    """SIGKILL of the agent, five times in the middle of load: 0 lost, the spool drains, and the history has each cast.
+    """SIGKILL of the agent in the middle of load, again and again: 0 lost, the spool drains, the history has each cast.
 
     Just the casts that were completed are in the history, each once: it is written with their end, or not at all.
     """
     load = remembered
-    for _ in range(5):
+    took, backlogs = [], []
+    for number in range(count("KILLS", 2, 250)):
         load.go_on()
         load.kill_agent()
+        backlogs.append(load.backlog)
         load.agent.restart()
-        print(f"accepting again after {load.agent.took_to_accept:.2f} s")
+        took.append(load.agent.took_to_accept)
+        if number % 25 == 24:
+            print(f"{number + 1} kills, {len(load.acknowledged)} acknowledged", flush=True)
     load.go_on()
+    for what, value in {
+        "kills": len(took),
+        "accepting_again_median_s": round(statistics.median(took), 2),
+        "accepting_again_worst_s": round(max(took), 2),
+        "backlog_median": statistics.median(backlogs),
+        "backlog_worst": max(backlogs),
+    }.items():
+        print(f"{what}: {value}")
+        record_property(what, value)
     load.settle(record_property)
     with closing(sqlite3.connect(f"file:{load.agent.spool}?mode=ro", uri=True)) as conn:
         done = {row[0] for row in conn.execute("SELECT id FROM done")}
@@ -161,8 +182,8 @@ def test_the_server_in_use_is_killed(load: Load, record_property: Report) -> Non
 
 
 def test_the_server_in_use_is_killed_and_comes_back(load: Load, record_property: Report) -> None:
-    """Whichever is in use is killed and started again, four times: 0 lost."""
-    for _ in range(4):
+    """Whichever is in use is killed and started again, and again: 0 lost."""
+    for _ in range(count("SERVER_KILLS", 2, 50)):
         load.go_on()
         victim = load.server_in_use()
         victim.kill()
@@ -172,8 +193,8 @@ def test_the_server_in_use_is_killed_and_comes_back(load: Load, record_property:
 
 
 def test_agent_and_server_are_killed_at_once(load: Load, record_property: Report) -> None:
-    """Both die under load, three times, and come back, the agent first: 0 lost."""
-    for _ in range(3):
+    """Both die under load, again and again, and come back, the agent first: 0 lost."""
+    for _ in range(count("KILLS_OF_BOTH", 1, 50)):
         load.go_on()
         victim = load.server_in_use()
         load.kill_agent()

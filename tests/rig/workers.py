@@ -62,6 +62,7 @@ class Ledger:
     def __init__(self) -> None:
         """Empty."""
         self.executions: list[Execution] = []
+        self._payloads: set[bytes] = set()
         self._tries: Counter[bytes] = Counter()
         self._lock = threading.Lock()
 
@@ -74,6 +75,12 @@ class Ledger:
     def note(self, execution: Execution) -> None:
         """A worker has done this, and will say so."""
         self.executions.append(execution)
+        self._payloads.add(execution.payload)
+
+    @property
+    def distinct(self) -> int:
+        """How many payloads were executed, repeats left out."""
+        return len(self._payloads)
 
     def tries(self, function: bytes | None = None) -> list[Execution]:
         """All executions (of a function), whatever came of them."""

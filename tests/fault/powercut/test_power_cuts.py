@@ -65,13 +65,13 @@ def record_life(stage: Stage, bursts: int) -> None:
 
 def test_the_power_is_cut_at_any_step(rng: Random, directory: Path, record_property: Report) -> None:
     """Through starts, load, retirements, restarts, failing syncs, and cut again after a cut: 0 lost in N states."""
-    wanted = count("POWER_CUTS", 2_000, 300_000)
+    wanted = count("POWER_CUTS", 1_000, 300_000)
     survey = Survey(directory, rng)
     each = min(wanted, 20_000)
     while survey.states < wanted:
         with Rig() as rig:
             stage = Stage(rig, rng)
-            record_life(stage, 8)
+            record_life(stage, 4)
             steps = stage.agent.steps()
             survey.walk(steps, {}, Custody(), each)
             files, custody = some_state(steps, rng)
