@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from relay.clock import Clock
-from relay.control.editing import PAUSE, Editing
+from relay.control.editing import Editing
 from relay.errors import SpoolUnusable
 from relay.settings import Spool as Limits
 from relay.spool.edits import Edit, Tally, Verb
@@ -69,12 +69,12 @@ class Chores:
                 log.info("purged %d casts that were dead for longer than [spool] keep_dead", tally.changed)
 
     async def _forget_done(self) -> None:
-        """As slowly as it takes: each slice leaves the writer to others for PAUSE times as long as it took."""
+        """Forget of the history what was kept for long enough."""
         more = True
         while more:
             began = self._clock.monotonic()
             more = await self._spool.forget_done()
-            await asyncio.sleep(PAUSE * (self._clock.monotonic() - began))
+            await self._editing.courtesy.rest(self._clock.monotonic() - began)
 
     async def _edit(self, edit: Edit, selection: Selection) -> Tally:
         tally = Tally()

@@ -9,8 +9,8 @@ slice, and a last line with `"done": true`, or with an `error` where the disk fa
 stops the change at the end of a slice.
 
 Promises: each change is one line of the log, with the uid, the verb, what was selected, and the counts.  A slice is a
-transaction of edits.SLICE casts at most; while callers cast, the writer is left to them for PAUSE times as long as a
-slice took, so that no caller notices.
+transaction of edits.SLICE casts at most; while callers cast, the writer is left to them between two slices, so that no
+caller notices (`courtesy`).
 
 Never does: read the disk in the event loop, or decide what becomes of a cast (`edits` does).
 """
@@ -27,6 +27,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from relay.clock import Clock
+from relay.control.courtesy import Courtesy
 from relay.control.requests import Answer, Refused, Request, filter_of, spell
 from relay.errors import SpoolUnusable
 from relay.spool import reading, selecting
@@ -36,10 +37,6 @@ from relay.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
-#: while callers cast, how many times as long as a slice took the writer is left to them
-PAUSE = 6.0
-#: seconds for which who cast is taken to go on
-BUSY_S = 1.0
 #: names of casts in one request
 NAMES = 10_000
 #: characters of a name in the log
@@ -60,9 +57,7 @@ class Editing:
         self._clock = clock
         self._read = read
         self.lock = asyncio.Lock()
-        #: casts accepted at the last look, and until when callers are taken to be casting (monotonic seconds)
-        self._accepted = 0
-        self._busy_until = 0.0
+        self.courtesy = Courtesy(spool)
         self.table: Mapping[str, Mapping[str, _Route]] = {
             **{f"/v1/{verb.value}": {"POST": partial(self.edit, verb)} for verb in _VERBS},
             "/v1/holds": {"GET": self._holds, "POST": self._hold_new},
@@ -108,19 +103,11 @@ class Editing:
                 tally = await self._spool.edit(edit, chosen.casts, dry_run=dry_run) if chosen.casts else Tally()
                 tally.missing = chosen.missing
                 yield tally
-                if self._callers_cast():
-                    await asyncio.sleep(PAUSE * (time.monotonic() - began))
+                await self.courtesy.rest(time.monotonic() - began)
         finally:
             # a thread that still reads closes it when it is done
             with suppress(ValueError):
                 slices.close()
-
-    def _callers_cast(self) -> bool:
-        """Whether somebody cast within the last BUSY_S."""
-        now = time.monotonic()
-        if self._spool.accepted != self._accepted:
-            self._accepted, self._busy_until = self._spool.accepted, now + BUSY_S
-        return now < self._busy_until
 
     # -- holds of what is still to come ----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, closing, nullcontext, suppress
 from functools import partial
@@ -82,9 +83,12 @@ class Moving:
                 async for casts, more in slices:
                     tally.add(more)
                     lines = self._written(list(casts), hold)
+                    began = time.monotonic()
                     while (piece := await self._read(partial(next, lines, None))) is not None:
                         exported += piece.count(b"\n")
                         yield piece
+                        await self._editing.courtesy.rest(time.monotonic() - began)
+                        began = time.monotonic()
         except SpoolUnusable as error:
             wrong = str(error)
         finally:

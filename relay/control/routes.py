@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -69,6 +70,7 @@ class Routes:
         self._views = Views(spool, facts, clock, version, problems, rejected, self._threads)
         self._changing = asyncio.Lock()
         editing = Editing(spool, clock, self._views.read)
+        self._courtesy = editing.courtesy
         #: path -> method -> route; every method but GET changes something
         self._table: Mapping[str, Mapping[str, _Route]] = {
             "/metrics": {"GET": self._metrics},
@@ -77,7 +79,7 @@ class Routes:
             "/v1/casts": {"GET": self._casts},
             "/v1/drain": {"GET": self._blockers, "POST": self._drain},
             "/v1/resume": {"POST": self._resume},
-            **Tables(spool, facts, clock, self._views.read).table,
+            **Tables(spool, facts, clock, self._views.read, editing.courtesy).table,
             **Upstreams(spool, facts).table,
             **editing.table,
             **Moving(spool, clock, self._views.read, editing).table,
@@ -130,7 +132,9 @@ class Routes:
             piece = first
             while piece:
                 yield piece
+                began = time.monotonic()
                 piece = await self._read(lambda: _encoded(casts))
+                await self._courtesy.rest(time.monotonic() - began)
         finally:
             # a thread that still reads for a peer that has gone closes it when it is done
             with suppress(ValueError):

@@ -30,7 +30,6 @@ _ID_FORM = re.compile(r"[0-9]{1,19}").fullmatch
 
 _BY_ID = "SELECT id, lane FROM casts WHERE id = ?"
 _BY_UNIQUE = 'SELECT id, lane FROM casts WHERE digest = ? AND "unique" = ? ORDER BY id'
-_LAST = "SELECT max(id) FROM casts"
 _FROM_FATES = "SELECT id FROM fates WHERE id > :after AND id <= :last AND state IN ({}) ORDER BY id LIMIT :slice"
 _CHOSEN = (
     "SELECT id, lane FROM (SELECT casts.id, casts.lane, lanes.function, coalesce(fates.state, 'ready') AS state,"
@@ -113,8 +112,8 @@ def _filtered(conn: sqlite3.Connection, selection: Selection, states: Sequence[s
     wanted, left = selection.wanted, selection.limit
     if wanted.state is not None:
         states = [wanted.state] if wanted.state in states else []
-    last = conn.execute(_LAST).fetchone()[0]
-    if last is None or not states or left == 0:
+    last = reading.last_id(conn)
+    if not last or not states or left == 0:
         return
     words = ", ".join(f"'{state}'" for state in states)
     conditions, more = _conditions(selection)

@@ -10,7 +10,7 @@ When it fails: as `reading`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -30,12 +30,13 @@ LONGEST_S = 86400.0
 #: a slice of casts by lane and bucket
 _ALL = (
     "SELECT lane, {bucket} AS bucket, count(*), max(id) FROM"
-    " (SELECT id, lane, accepted_at FROM casts WHERE id > :after ORDER BY id LIMIT :slice) GROUP BY lane, bucket"
+    " (SELECT id, lane, accepted_at FROM casts WHERE id > :after AND id <= :end ORDER BY id LIMIT :slice)"
+    " GROUP BY lane, bucket"
 )
 #: the last id of a slice, and those of its casts that a filter lets through
 _LAST = "SELECT max(id) FROM ({source})"
 _SOME = (
-    "SELECT function, {bucket} AS bucket, count(*) FROM backlog WHERE id IN ({source}) AND {conditions}"
+    "SELECT function, {bucket} AS bucket, count(*) FROM backlog WHERE id IN ({source}) AND id <= :end AND {conditions}"
     " GROUP BY function, bucket"
 )
 
@@ -59,37 +60,50 @@ def bounds(first: float, buckets: int) -> tuple[float, ...]:
 
 def shape(path: Path, wanted: Filter, upper: Sequence[float], now: int) -> Shape:
     """Count what `wanted` selects; ages are seen from `now` (us)."""
+    *_, found = counting(path, wanted, upper, now)
+    return found
+
+
+def counting(path: Path, wanted: Filter, upper: Sequence[float], now: int) -> Generator[Shape, None, None]:
+    """The same as far as it has come, after each slice; the last one is whole."""
     functions: dict[bytes, list[int]] = {}
+    found = Shape(tuple(upper), functions)
     cases = " ".join([f"WHEN accepted_at >= {now - round(bound * 1e6)} THEN {at}" for at, bound in enumerate(upper)])
     bucket = f"CASE {cases} ELSE {len(upper)} END" if upper else "0"
     with closing(reading.connect(path)) as conn:
         try:
-            counted = _some(conn, wanted, bucket, now) if wanted.given() else _all(conn, bucket)
-            for function, at, casts in counted:
-                functions.setdefault(function, [0] * (len(upper) + 1))[at] += casts
+            end = reading.last_id(conn)
+            yield found
+            for counted in _some(conn, wanted, bucket, now, end) if wanted.given() else _all(conn, bucket, end):
+                for function, at, casts in counted:
+                    functions.setdefault(function, [0] * (len(upper) + 1))[at] += casts
+                yield found
         except sqlite3.Error as error:
             raise SpoolUnusable(f"{path}: {error}") from None
-    return Shape(tuple(upper), functions)
 
 
-def _all(conn: sqlite3.Connection, bucket: str) -> Iterator[tuple[bytes, int, int]]:
-    """(function, bucket, casts) of every slice: one pass over the table, the payloads passed over."""
+def _all(conn: sqlite3.Connection, bucket: str, end: int) -> Iterator[list[tuple[bytes, int, int]]]:
+    """(function, bucket, casts) slice by slice: one pass over the table, the payloads passed over."""
     statement, after = _ALL.format(bucket=bucket), 0
     functions: dict[int, bytes] = {}
-    while rows := conn.execute(statement, {"after": after, "slice": SLICE}).fetchall():
+    while rows := conn.execute(statement, {"after": after, "end": end, "slice": SLICE}).fetchall():
         if any(lane not in functions for lane, *_ in rows):
             functions = {number: function for number, function, *_ in conn.execute(sql.LANES)}
-        for lane, at, casts, last in rows:
-            after = max(after, last)
-            yield functions[lane], at, casts
+        after = max(last for *_, last in rows)
+        yield [(functions[lane], at, casts) for lane, at, casts, _ in rows]
 
 
-def _some(conn: sqlite3.Connection, wanted: Filter, bucket: str, now: int) -> Iterator[tuple[bytes, int, int]]:
+def _some(
+    conn: sqlite3.Connection, wanted: Filter, bucket: str, now: int, end: int
+) -> Iterator[list[tuple[bytes, int, int]]]:
     """The same of what a filter lets through; a rare function or state is found without a scan."""
     given, source = wanted.given(), reading.source(conn, wanted)
     conditions = " AND ".join([condition for name, condition in reading.CONDITIONS.items() if name in given])
     last, some = _LAST.format(source=source), _SOME.format(bucket=bucket, source=source, conditions=conditions)
-    parameters = {**given, "now": now, "slice": SLICE, "after": 0}
-    while (end := conn.execute(last, parameters).fetchone()[0]) is not None:
-        yield from conn.execute(some, parameters).fetchall()
-        parameters["after"] = end
+    parameters = {**given, "now": now, "slice": SLICE, "after": 0, "end": end}
+    while parameters["after"] < end:
+        seen = conn.execute(last, parameters).fetchone()[0]
+        if seen is None:
+            return
+        yield conn.execute(some, parameters).fetchall()
+        parameters["after"] = seen

@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,44 @@ def test_a_reader_that_pauses_pins_no_wal(writer: Writer) -> None:
     writer.retire(ids[-1])
     assert writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     assert [row["id"] for row in slow] == ids[1:-1]
+
+
+@pytest.mark.parametrize("wanted", [Filter(), Filter(function="f"), Filter(uid=7)], ids=str)
+def test_a_list_ends_however_fast_casts_come(writer: Writer, wanted: Filter) -> None:
+    """What was accepted after it began is not in it."""
+    ids = writer.append(*[cast() for _ in range(2 * reading.SLICE)])
+    rows = []
+    for row in reading.backlog(writer.path, wanted, None, NOW):
+        if not len(rows) % reading.SLICE:
+            writer.append(*[cast() for _ in range(reading.SLICE)])
+        rows.append(row["id"])
+        assert len(rows) < 9 * reading.SLICE
+    assert rows == ids
+
+
+LISTING = """
+import sys
+from pathlib import Path
+from relay.spool import reading
+
+def resident():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+for number, _ in enumerate(reading.backlog(Path(sys.argv[1]), reading.Filter(), None, 0)):
+    if number == 20000:
+        before = resident()
+print(number, resident() - before)
+"""
+
+
+def test_a_long_list_takes_no_more_memory_than_a_short_one(writer: Writer) -> None:
+    """Once its cache is full who lists grows no more, though each slice asks by another statement."""
+    ids = [writer.append(*[cast() for _ in range(1000)]) for _ in range(60)]
+    told = subprocess.run([sys.executable, "-c", LISTING, str(writer.path)], capture_output=True, text=True, check=True)
+    number, grown_kib = map(int, told.stdout.split())
+    assert number == 1000 * len(ids) - 1
+    assert grown_kib < 3072
 
 
 def test_counts_are_the_sums_over_lanes(writer: Writer) -> None:

@@ -56,6 +56,20 @@ def test_more_than_a_slice_is_counted_once(tmp_path: Path, monkeypatch: pytest.M
     assert counted(writer.path, Filter(uid=8)) == {}
 
 
+@pytest.mark.parametrize("wanted", [Filter(), Filter(uid=7)], ids=["all", "some"])
+def test_a_count_ends_however_fast_casts_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Filter) -> None:
+    """What was accepted after it began is not in it; how far it is can be seen after each slice."""
+    monkeypatch.setattr(shape, "SLICE", 2)
+    writer = Writer(tmp_path / "spool" / "spool.db")
+    writer.append(*[cast()] * 5)
+    seen = []
+    for found in shape.counting(writer.path, wanted, (), NOW):
+        seen.append(sum(map(sum, found.functions.values())))
+        writer.append(*[cast()] * 5)
+        assert len(seen) < 9
+    assert seen == [0, 2, 4, 5]
+
+
 FILTERS = st.builds(
     Filter,
     function=st.sampled_from([None, "f", "*", "g?"]),
@@ -93,10 +107,10 @@ def test_no_reader_stays_in_a_transaction(tmp_path: Path, monkeypatch: pytest.Mo
     writer = Writer(tmp_path / "spool" / "spool.db")
     writer.append(*[cast()] * 9)
     with reading.connect(writer.path) as conn:
-        walk = shape._all(conn, "0")
+        walk = shape._all(conn, "0", reading.last_id(conn))
         next(walk)
         assert writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-        assert sum([casts for _, _, casts in walk]) == 7
+        assert sum([casts for found in walk for _, _, casts in found]) == 7
     conn.close()
 
 
@@ -105,7 +119,7 @@ def test_a_spool_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest
     writer = Writer(tmp_path / "spool" / "spool.db")
     writer.append(cast())
 
-    def broken(conn: sqlite3.Connection, bucket: str) -> None:
+    def broken(conn: sqlite3.Connection, bucket: str, _end: int) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(shape, "_all", broken)
