@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -27,7 +27,7 @@ from relay.agent.chores import Chores
 from relay.clock import Clock
 from relay.control.server import Control
 from relay.errors import BadConfiguration
-from relay.facts import Problem
+from relay.facts import Problem, UpstreamFacts
 from relay.forwarder.loop import Forwarder
 from relay.intake.door import Door
 from relay.intake.listener import Listener
@@ -210,8 +210,8 @@ class Service:
         )
         holds = ", ".join(hold.pattern for hold in self._spool.holds.all)
         self._note("holding", f"new casts are held, by hold --new, of: {holds}" if holds else None)
-        down = [f"{upstream.server}: {upstream.last_error}" for upstream in facts.upstreams if upstream.last_error]
-        self._note("upstreams_down", "; ".join(down) if down and len(down) == len(facts.upstreams) else None)
+        self._note("upstreams_paused", paused(facts.upstreams))
+        self._note("upstreams_down", down(facts.upstreams))
         return list(self._problems.values())
 
     def _note(self, code: str, text: str | None) -> None:
@@ -247,6 +247,22 @@ class Service:
         await self._door.leave(FAREWELL_S)
         await self._control.close()
         self._spool.close()
+
+
+def paused(upstreams: Sequence[UpstreamFacts]) -> str | None:
+    """Which upstreams get nothing because an operator said so; None where all may be used."""
+    servers = ", ".join(upstream.server for upstream in upstreams if upstream.state == "paused")
+    return f"nothing is sent to {servers}, which an operator has paused" if servers else None
+
+
+def down(upstreams: Sequence[UpstreamFacts]) -> str | None:
+    """Why nothing can be sent anywhere, upstream by upstream; None where something can."""
+    reasons = [
+        f"{upstream.server}: {'paused' if upstream.state == 'paused' else upstream.last_error}"
+        for upstream in upstreams
+        if upstream.state == "paused" or upstream.last_error
+    ]
+    return "; ".join(reasons) if reasons and len(reasons) == len(upstreams) else None
 
 
 def _leave(_number: int, _frame: object) -> None:

@@ -31,7 +31,7 @@ NAMED = 20
 _NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "fuse.", "lustre", "afs")
 _MEMORY = ("tmpfs", "ramfs")
 #: problems of an agent that is well but for what is around it
-_MILD = frozenset({"needs_restart"})
+_MILD = frozenset({"needs_restart", "upstreams_paused"})
 
 
 class Finding(NamedTuple):

@@ -109,6 +109,9 @@ def test_a_paused_server_gets_nothing_new_and_finishes_what_it_has(rig: Rig, ser
     cast_all(agent.socket, b"f", payloads)
     rig.ledger.await_done(payloads)
     assert {e.port for e in rig.ledger.tries()} == {there.port}
+    # one that is left can be used: a warning, and nothing is wrong
+    assert [one["code"] for one in agent.status()["problems"]] == ["upstreams_paused"]
+    assert agent.cli("doctor").returncode == 0
     assert (upstream(agent, here)["state"], upstream(agent, here)["in_flight"]) == ("paused", 1)
     worker.let_go()
     agent.await_empty()
@@ -152,11 +155,18 @@ def test_with_every_server_paused_casts_wait_and_say_why(rig: Rig) -> None:
     cast_all(agent.socket, b"f", [b"x"])
     blocked = agent.ask("drain", "--dry-run")["blockers"]
     assert [one["reason"] for one in blocked] == ["upstreams paused"]
+    problems = {one["code"]: one["text"] for one in agent.status()["problems"]}
+    assert problems["upstreams_down"] == f"{server.address}: paused"
+    assert server.address in problems["upstreams_paused"]
+    doctor = agent.cli("doctor", "-f", "value", "-c", "result", "-c", "finding")
+    assert doctor.returncode == 1
+    assert f"wrong upstreams_down: {server.address}: paused" in doctor.stdout
     assert agent.cli("upstreams", "pause", "nowhere:1").returncode == 1
     assert agent.cli("upstreams", "pause").returncode == 2
     assert agent.cli("upstreams", "resume", server.address).returncode == 0
     rig.ledger.await_done([b"x"])
     agent.await_empty()
+    assert agent.status()["problems"] == []
 
 
 def test_tries_that_failed_are_told_of_once(rig: Rig) -> None:
