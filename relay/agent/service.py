@@ -186,7 +186,7 @@ class Service:
 
     def _list_problems(self) -> list[Problem]:
         """What is wrong now: what was noted, and what can be seen."""
-        facts = self._forwarder.facts()
+        facts = self._forwarder.facts(functions=False)
         self._note("spool_failing", self._spool.trouble)
         self._note("quarantined", self._sights.quarantined)
         self._note("log_too_long", self._sights.long_log)
@@ -222,7 +222,7 @@ class Service:
 
     async def _report(self) -> None:
         while True:
-            facts, counts = self._forwarder.facts(), self._spool.counts.values()
+            facts, counts = self._forwarder.facts(functions=False), self._spool.counts.values()
             backlog = sum([count.ready + count.deferred for count in counts])
             flying = facts.in_flight_ready + facts.in_flight_deferred
             healthy = [upstream.server for upstream in facts.upstreams if upstream.state == "healthy"]

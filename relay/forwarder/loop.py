@@ -126,12 +126,12 @@ class Forwarder:
             outlets[server] = outlet
         self._rotation.line_up(outlets, self._limits.rotation, self._clock.monotonic())
 
-    def facts(self) -> Facts:
-        """What is so at this moment."""
+    def facts(self, *, functions: bool = True) -> Facts:
+        """What is so at this moment; of each function, too, which takes a while where they are thousands."""
         now = self._clock.monotonic()
         upstreams = tuple(outlet.facts(self._rotation.role(outlet, now)) for outlet in self._rotation.outlets.values())
         lanes = {}
-        for lane in self._heads.lanes.values():
+        for lane in self._heads.lanes.values() if functions else ():
             scheduled = any(track.scheduled for track in lane.tracks)
             in_flight, workers = lane.in_flight, lane.workers
             if in_flight or lane.last_error or scheduled or workers is not None:

@@ -113,6 +113,9 @@ class Routing:
                 if not count and not used:
                     continue
                 share = schedule.share(lane)
+            elif not count and share.workers == 0 and lane.parked and lane.pending:
+                # as before: most lanes of a host on which thousands stand still
+                continue
             was_parked, pending = lane.parked, lane.pending
             moving = share.window.moving and not share.parked
             share.workers = count if count or (pending and not moving) else None

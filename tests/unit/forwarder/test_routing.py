@@ -195,3 +195,22 @@ def test_only_lanes_with_casts_concern_anybody(left: str) -> None:
     if left == "nothing":
         bench.one.schedule.failed(bench.one.schedule.share(lane), 1, 100.0)
     assert bench.routing.concerned(bench.real(0)[0]) == (left != "nothing")
+
+
+def test_a_census_that_says_the_same_of_lanes_that_stand_still_costs_them_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Parked once, they are routed anew only when it has workers for them, or they have nothing left to send."""
+    bench = Bench(0)
+    lanes = [bench.lane(number, number) for number in range(3)]
+    assert bench.learn(0, {})
+    routed: list[Lane] = []
+    route = bench.routing.route
+    monkeypatch.setattr(bench.routing, "route", lambda lane, now: (routed.append(lane), route(lane, now)))
+    assert not bench.learn(0, {})
+    assert routed == []
+    for track in lanes[1].tracks:
+        track.more = False
+    assert bench.learn(0, {lanes[2].function: 1})
+    assert routed == lanes[1:]
+    assert [lane.parked for lane in lanes] == [True, False, False]
