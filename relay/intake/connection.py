@@ -161,6 +161,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read(self, data: bytes) -> None:
         turn = self._conversation.feed(data)
+        # a cast's names are memory too; they are not counted one by one
+        share = len(data) // (len(turn) or 1)
         for item in turn:
             if isinstance(item, bytes):
                 self._owe(item, ITEM_BYTES + len(item))
@@ -174,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
                     arrival = Arrival([item.cast], self._uid, self._settled, item.not_before)
                 else:
                     arrival = Arrival(item, self._uid, self._settled)
-                self._owe(arrival, arrival.size + CAST_BYTES * len(arrival.casts))
+                self._owe(arrival, max(arrival.size, share) + CAST_BYTES * len(arrival.casts))
                 self._door.spool.append(arrival)
         self._answer()
         self._consider_half(bool(turn))

@@ -315,9 +315,12 @@ def test_a_caller_that_does_not_read_is_not_read_from(path: Path) -> None:
     run(path, scenario)
 
 
-def test_a_caller_with_much_unanswered_is_not_read_from(path: Path) -> None:
-    """While the writer is busy a caller's payloads in memory are bounded; afterwards each cast has its answer."""
-    request = submission(payload=bytes(100_000))
+@pytest.mark.parametrize(
+    "request_", [submission(payload=bytes(100_000)), submission(b"f" * 512)], ids=["payloads", "names"]
+)
+def test_a_caller_with_much_unanswered_is_not_read_from(path: Path, request_: bytes) -> None:
+    """While the writer is busy a caller's casts in memory are bounded; afterwards each has its answer."""
+    request = request_
 
     async def scenario(intake: Intake) -> None:
         caller = await intake.call()
