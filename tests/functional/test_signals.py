@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from relay.spool.opening import LOCK_WAIT_S
 from tests.rig.agent import Agent, Options
 from tests.rig.callers import cast_all
+from tests.rig.counts import count
 from tests.rig.rig import Rig
 from tests.rig.wait import until
 
@@ -19,7 +21,8 @@ def test_a_stop_under_load_exits_0_and_loses_nothing(rig: Rig, unique_server_kin
     """In the middle of casts: exit 0, and after the restart everything acknowledged is executed."""
     rig.serve(unique_server_kind)
     rig.work(b"plain")
-    agent = rig.agent()
+    # while it waits it accepts, and one worker has to do all that
+    agent = rig.agent({"agent": {"stop_timeout": 1}})
     casting = rig.cast_in_background(agent, b"plain", (b"load-%d" % n for n in itertools.count()))
     until(lambda: len(casting.record.acknowledged) >= 3000, lambda: f"{len(casting.record.acknowledged)} casts")
     agent.signal(number)
@@ -132,12 +135,17 @@ def holds_open(pid: int, ending: str) -> bool:
     return False
 
 
-@pytest.mark.slow
 def test_a_second_agent_gives_up_in_the_end(rig: Rig) -> None:
-    """While the first one goes on working the second one exits 75, and has taken nothing from the first."""
+    """While the first one goes on working the second one exits 75, and has taken nothing from the first.
+
+    It waits 30 seconds; in the short form its program waits for one.
+    """
+    assert LOCK_WAIT_S == 30
+    wait_s = count("LOCK_WAIT", 1, 30)
     rig.serve("gearmand")
     first = rig.agent()
     second = Agent(first.directory, [server.address for server in rig.servers])
+    second.prelude = f"from relay.spool.spool import Spool; Spool.__init__.__defaults__ = ({wait_s},)"
     second.log_file = first.directory / "second.log"
     rig.agents.append(second)
     second.spawn()
