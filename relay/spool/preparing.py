@@ -9,6 +9,7 @@ function that has no lane yet, and casts for later.
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from collections.abc import Mapping
 from hashlib import blake2b
 from zlib import crc32
@@ -30,10 +31,10 @@ def digest(unique: bytes) -> int:
     to the end of the index and a batch touches few of its pages; the rest is a hash, so that ids which share their
     beginning do not share it all.  Casts found by it are compared in full.
     """
-    number = int.from_bytes(blake2b(unique, digest_size=8).digest(), "big")
+    hashed = blake2b(unique, digest_size=8).digest()
     if is_message_id(unique):
-        number = int(unique[:12], 16) << 16 | number & 0xFFFF
-    return number - (1 << 64) if number >= 1 << 63 else number
+        hashed = unhexlify(unique[:12]) + hashed[6:]
+    return int.from_bytes(hashed, "big", signed=True)
 
 
 def kept_unique(unique: bytes, payload: bytes) -> bytes | None:
