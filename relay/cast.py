@@ -17,7 +17,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 
 class Priority(IntEnum):
@@ -152,9 +152,10 @@ def checksum(seed_: int, id_: int, digest: int | None, unique: bytes | None, pay
     return zlib.crc32(payload, crc)
 
 
-def sound(row: tuple[object, ...]) -> bool:
+def sound(row: tuple[Any, ...]) -> bool:
     """True when a row read back is the row that was written; total, whatever a flipped bit made of its columns."""
     if tuple(map(type, row)) not in _ROW_TYPES:
         return False
-    id_, lane, accepted_at, not_before, uid, digest, unique, crc, payload = cast("Row", row)
-    return checksum(seed(lane, accepted_at, not_before, uid), id_, digest, unique, payload) == crc
+    id_, lane, accepted_at, not_before, uid, digest, unique, crc, payload = row
+    known: bool = checksum(seed(lane, accepted_at, not_before, uid), id_, digest, unique, payload) == crc
+    return known

@@ -83,7 +83,7 @@ class Expiring:
             (expired if self._is_expired(flight) else good).append(flight)
         for flight in expired:
             schedule.withdrawn(schedule.share(flight.track.lane), flight.size)
-            self._heads.sent(flight)
+        self._heads.sent(expired)
         self._bury(expired)
         now = self._clock.monotonic()
         for track in {flight.track for flight in expired}:
@@ -101,8 +101,7 @@ class Expiring:
         """Verdicts like any other: until they are stored, these casts are in flight."""
         if not flights:
             return
-        for flight in flights:
-            self._tally.sent(flight)
+        self._tally.sent(flights)
         self._tally.handed_in(len(flights))
         self._spool.store([], [expired(flight) for flight in flights])
 
@@ -121,8 +120,7 @@ class Expiring:
     def _sweep_track(self, track: Track, limit: Limit) -> None:
         if track.waiting or track.suspects:
             found = track.expire(limit.reached)
-            for flight in found:
-                self._heads.sent(flight)
+            self._heads.sent(found)
             self._bury(found)
         self._heads.expire(track, limit)
 

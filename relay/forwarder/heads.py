@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from itertools import accumulate
 
@@ -103,11 +103,12 @@ class Heads:
             track.due_more = True
             self.want(track)
 
-    def sent(self, flight: Flight) -> None:
-        """A cast left memory for an upstream."""
-        if flight.buffered:
-            flight.buffered = False
-            self.buffered -= OVERHEAD + flight.size
+    def sent(self, flights: Iterable[Flight]) -> None:
+        """Casts left memory for an upstream."""
+        for flight in flights:
+            if flight.buffered:
+                flight.buffered = False
+                self.buffered -= OVERHEAD + flight.size
 
     def put_back(self, flight: Flight) -> None:
         """A cast came back from an upstream to wait here."""

@@ -40,6 +40,7 @@ class Sender:
         wall, mark, number = self._clock.wall(), self._start_mark, self._sends
         identity, heads, tally, jobs = self._identity, self._heads, self._tally, []
         track, kind = None, 0
+        newest_from, newest = identity.spools[-1]
         for flight in flights:
             number += 1
             if flight.track is not track:
@@ -56,11 +57,12 @@ class Sender:
             elif unique is not None and is_message_id(unique):
                 wire = b"%b.%b-%d" % (unique, mark, number)
             else:
-                wire = b"%b-%d.%b-%d" % (identity.spool_id(id_), id_, mark, number)
+                spool_id = newest if id_ >= newest_from else identity.spool_id(id_)
+                wire = b"%b-%d.%b-%d" % (spool_id, id_, mark, number)
             jobs.append((flight, name.function, wire, payload, kind))
-            tally.sent(flight)
-            heads.sent(flight)
         self._sends = number
+        tally.sent(flights)
+        heads.sent(flights)
         link.submit(jobs)
         for track in {flight.track for flight in flights}:
             heads.refill(track)

@@ -208,7 +208,7 @@ class Settling:
         setback = set_back(flight, what, rule, str(outlet.server), wall, now - flight.began_at, self._rng)
         self._log_failure(outlet, flight, what, "dead", now)
         self._tally.failed[what.reason] += 1
-        self._tally.sent(flight)
+        self._tally.sent([flight])
         self._tally.handed_in(1)
         self._spool.store([], [setback])
 

@@ -8,6 +8,7 @@ spool stores verdicts in the order in which they are handed in, and those that c
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable
 
 from relay.forwarder.lanes import Flight
 from relay.spool.changes import Changes
@@ -29,15 +30,15 @@ class Tally:
         #: (verdicts, casts that are done among them, where) that are not stored, oldest first
         self._handed_in: deque[tuple[int, int, Condition | None]] = deque()
 
-    def sent(self, flight: Flight) -> None:
-        """A cast is in flight."""
-        if flight.counted:
-            return
-        flight.counted = True
-        if flight.deferred:
-            self.deferred += 1
-        else:
-            self.ready += 1
+    def sent(self, flights: Iterable[Flight]) -> None:
+        """Casts are in flight."""
+        for flight in flights:
+            if not flight.counted:
+                flight.counted = True
+                if flight.deferred:
+                    self.deferred += 1
+                else:
+                    self.ready += 1
 
     def landed(self, flight: Flight) -> None:
         """A cast is no longer in flight, and nothing about that is stored."""

@@ -69,10 +69,11 @@ class Taking:
         taken: list[Taken] = []
         seen = 0
         for row in self._rows(lane, last_id, casts):
-            if taken and size < _size(row):
+            length = _size(row)
+            if taken and size < length:
                 return Took(taken, last_id, False, None)
             seen += 1
-            size -= _size(row)
+            size -= length
             last_id = row[0]
             if not sound(row):
                 self._doomed[last_id] = _Doomed(last_id, lane, False, 0, 0, DAMAGED)
