@@ -22,6 +22,7 @@ from .wait import until
 
 Options = Mapping[str, Mapping[str, object]]
 
+MUTANTS = "tests.fault.powercut.mutants"
 LONGEST_SOCKET_PATH = 107
 MAIN = "import sys; from relay.agent.main import main; sys.exit(main())"
 STATES_COUNTED = ("ready", "deferred", "held", "in_flight", "dead", "completed", "purged")
@@ -50,6 +51,9 @@ class Agent:
         #: code that runs before the program does: for a constant that takes too long to wait for, or a moment to meet
         self.prelude = ""
         self.took_to_accept = 0.0
+        #: the name of what is wrong with it on purpose (tests.fault.powercut.mutants): RELAY_MUTANT shows whether a
+        #: test that passes would have failed
+        self.mutant = os.environ.get("RELAY_MUTANT")
         #: what stands before the program on its command line
         self.prefix: list[str] = []
         #: variables of its environment beside the test's own
@@ -75,6 +79,8 @@ class Agent:
 
     def command(self) -> list[str]:
         """What is run, its options apart."""
+        if self.mutant:
+            return [sys.executable, "-m", MUTANTS, self.mutant]
         return [sys.executable, "-c", f"{self.prelude}\n{MAIN}"] if self.prelude else [program("relay-agent")]
 
     def spawn(self) -> "subprocess.Popen[bytes]":

@@ -1,6 +1,7 @@
 """Agents that are wrong on purpose: a suite that does not tell them from the real one proves nothing.
 
-`python -m tests.fault.powercut.mutants NAME --config-file FILE` runs relay-agent with one thing in it changed.
+`python -m tests.fault.powercut.mutants NAME --config-file FILE` runs relay-agent with one thing in it changed: one of
+these, which break the promise, or one of `tests.rig.mutants`, for other rows.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Any
 from relay.agent.main import main
 from relay.protocol.upstream import Conversation, News
 from relay.upstream.link import Link
+from tests.rig.mutants import OTHERS
 
 
 def _instead(change: Callable[[sqlite3.Connection, str], str | None]) -> None:
@@ -91,5 +93,5 @@ MUTANTS: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    MUTANTS[sys.argv[1]]()
+    (MUTANTS | OTHERS)[sys.argv[1]]()
     sys.exit(main(sys.argv[2:]))

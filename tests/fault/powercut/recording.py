@@ -9,7 +9,6 @@ Failure: a machine without a C compiler skips; a log that is cut inside of a rec
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +73,7 @@ class RecordedAgent(Agent):
     ) -> None:
         """Not started; its spool's directory is made, so that everything in it is recorded."""
         super().__init__(directory, servers, options)
-        self.mutant = mutant
+        self.mutant = mutant or self.mutant
         self.log_of_steps = directory / "steps"
         self.eio = directory / "eio"
         self.recorder = build(directory)
@@ -92,12 +91,6 @@ class RecordedAgent(Agent):
             path = self.spool.with_name(name)
             path.write_bytes(content)
             path.chmod(0o600)
-
-    def command(self) -> list[str]:
-        """The program, or the mutant."""
-        if self.mutant:
-            return [sys.executable, "-m", "tests.fault.powercut.mutants", self.mutant]
-        return super().command()
 
     def spawn(self) -> "subprocess.Popen[bytes]":
         """Start the program under the recorder and wait for nothing."""

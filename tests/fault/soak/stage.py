@@ -48,7 +48,7 @@ def act(payload: bytes, this: int) -> Answer:
 class Stage:
     """All of it; faults are put into it, and `heal` takes them away."""
 
-    def __init__(self, rig: Rig, disk: LoopDisk, seed: int, pace: float, mutant: str | None = None) -> None:
+    def __init__(self, rig: Rig, disk: LoopDisk, seed: int, pace: float) -> None:
         """Start it; `pace` divides how long faults last, and the pauses between them."""
         self.rng, self.pace = Random(seed), pace
         self.tally = Tally()
@@ -56,7 +56,7 @@ class Stage:
         self.servers = rig.serve(*["gearmand", "gearmand"] if CGearmand.find(None) else [], "geard")  # type: ignore[arg-type]
         rig.work(*FUNCTIONS, act=act, delay=DELAY_S, each=2)
         self.cables = [Cable(server) for server in self.servers]
-        self.agent = self._agent(mutant)
+        self.agent = self._agent()
         self.clock: Clock | None = None
         if LIBRARIES:
             self.clock = Clock(rig.directory / "clock")
@@ -71,10 +71,10 @@ class Stage:
         self.agent.start()
         self.callers = [Caller(self.agent, self.tally, Random(f"{seed} {n}"), n) for n in PER_SECOND]
 
-    def _agent(self, mutant: str | None) -> UnrecordedAgent:
+    def _agent(self) -> UnrecordedAgent:
         directory = self.rig.directory / "agent"
         directory.mkdir(mode=0o700)
-        agent = UnrecordedAgent(directory, [cable.address for cable in self.cables], mutant=mutant)
+        agent = UnrecordedAgent(directory, [cable.address for cable in self.cables])
         agent.spool = self.disk.path / "spool" / "spool.db"
         agent.configure({"spool": {"path": agent.spool, "min_free": "4 MiB"}, "agent": {"stop_timeout": 2}})
         agent.environment |= {"RELAY_RECORD_LOG": "/dev/null", "RELAY_RECORD_DIR": str(agent.spool.parent)}

@@ -2,10 +2,9 @@
 
 In the first half the agent is killed, stopped, cut from its disk and suspended like everything else; in the second it
 lives through all that goes on around it, so that one process's memory, descriptors and log can be watched.
-RELAY_SOAK_MINUTES says for how long. RELAY_SOAK_MUTANT runs a wrong agent in its place: the soak must then fail.
+RELAY_SOAK_MINUTES says for how long; under RELAY_MUTANT it must fail.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -48,7 +47,7 @@ def stage(rig: Rig) -> Iterator[Stage]:
     """Load is on it; the agent is gone before its disk is."""
     seed, pace = seeded().randrange(1 << 32), 1 if minutes() else PACE
     with LoopDisk("ext4") as disk:
-        made = Stage(rig, disk, seed, pace, os.environ.get("RELAY_SOAK_MUTANT"))
+        made = Stage(rig, disk, seed, pace)
         yield made
         made.close()
 
