@@ -55,3 +55,4 @@ def test_a_step_of_the_clock_neither_stalls_nor_floods(rig: Rig, offset: str) ->
     agent.start()
     assert kept(agent.spool) == [], "the step was remembered as something that a start cannot read"
     assert agent.status()["dead"] == 1
+    assert agent.term() == 0
