@@ -5,6 +5,8 @@ import re
 import pytest
 
 from tests.docs.documents import DOCS, ROOT, rows, sections
+from tests.fault.powercut.mutants import MUTANTS
+from tests.rig.mutants import OTHERS
 
 PAGE = DOCS / "reliability.md"
 TESTS = {
@@ -26,6 +28,16 @@ def test_a_row_has_tests_or_says_that_they_are_missing(row: list[str]) -> None:
     named = set(re.findall(r"`(test_\w+)`", row[3]))
     assert named <= TESTS, f"there is no {named - TESTS}"
     assert named or row[3].startswith("missing")
+
+
+def test_each_mutant_is_explained() -> None:
+    """Those that RELAY_MUTANT may name, and no others."""
+    named = {
+        name
+        for row in rows(sections(PAGE, 2)["Agents made wrong on purpose"])
+        for name in re.findall(r"`(\w+)`", row[0])
+    }
+    assert named == {*MUTANTS, *OTHERS}
 
 
 def test_the_tests_that_the_text_names_exist() -> None:

@@ -69,7 +69,7 @@ def walk(
     prepare: Callable[[], None],
     look: Callable[[int], None],
     calls: Sequence[str] = STEPS,
-    every: int = 17,
+    every: int = 25,
 ) -> int:
     """Kill a start at each `every`-th step, and look at what the next start makes of it; the steps of a whole start."""
     every = count("STEPS_EVERY", every, 1)

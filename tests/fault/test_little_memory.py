@@ -9,21 +9,23 @@ from tests.rig.rig import Rig
 
 FUNCTION = b"work"
 LIMIT = 64 * 2**20
-PAYLOAD = bytes(4096)
-CHUNK = 2_000
+LARGER = 96 * 2**20
+"""Bytes of payloads, at least."""
+CHUNK = 500
 Report = Callable[[str, object], None]
 
 
 def test_a_backlog_larger_than_memory(rig: Rig, record_property: Report) -> None:
     """Accepted, kept over a start, and drained within 64 MiB: the bound is met, and the agent is not killed for it."""
-    casts = count("LITTLE_MEMORY_CASTS", 20_000, 1_000_000)
+    casts = count("LITTLE_MEMORY_CASTS", 6_000, 1_000_000)
+    payload = bytes(max(1024, LARGER // casts))
     (server,) = rig.serve("gearmand")
     server.kill()
     agent = rig.unstarted_agent()
     with bounded(agent, LIMIT) as bound:
         agent.start()
         for first in range(0, casts, CHUNK):
-            tried = cast_all(agent.socket, FUNCTION, [b"%d." % n + PAYLOAD for n in range(first, first + CHUNK)], 500)
+            tried = cast_all(agent.socket, FUNCTION, [b"%d." % n + payload for n in range(first, first + CHUNK)], 500)
             assert len(tried.acknowledged) == CHUNK, tried.refused[:1]
         agent.kill()
         agent.start()

@@ -10,7 +10,7 @@ from tests.rig.wait import until
 
 FUNCTION = b"work"
 WINDOW = 100
-CASTS = 20_000
+CASTS = 8_000
 MEMORY = 100 * 1024 * 1024
 
 
