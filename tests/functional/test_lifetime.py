@@ -24,17 +24,18 @@ def test_casts_that_nobody_works_on_expire(rig: Rig) -> None:
 def test_casts_expire_while_no_server_is_there_and_over_a_restart(rig: Rig) -> None:
     """With nowhere to send them, across a crash of the agent: dead all the same, and nothing of it is executed."""
     (server,) = rig.serve("gearmand")
-    rig.work(b"rpc")
+    rig.work(b"rpc", b"plain")
     server.kill()
-    agent = rig.agent({"forwarder": {"lifetime": 2}})
+    agent = rig.agent({"forwarder": {"policies": "rpc"}, "policy_rpc": {"match": "rpc", "lifetime": 2}})
     cast_all(agent.socket, b"rpc", [b"%d" % number for number in range(500)])
     agent.kill()
     agent.restart()
     status = until(lambda: (now := agent.status())["expired"] == 500 and now, agent.status)
     assert status["dead"] == 500
     server.restart()
-    cast_all(agent.socket, b"rpc", [b"fresh"])
+    cast_all(agent.socket, b"plain", [b"fresh"])
     rig.ledger.await_done([b"fresh"])
+    agent.await_empty()
     assert rig.ledger.done() == [b"fresh"]
 
 

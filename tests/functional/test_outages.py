@@ -5,6 +5,7 @@ import threading
 from itertools import count
 from pathlib import Path
 
+from tests.rig import counts
 from tests.rig.agent import Agent
 from tests.rig.cable import Cable
 from tests.rig.callers import cast_all
@@ -18,10 +19,11 @@ WINDOW = "from relay.forwarder import window"
 
 
 def test_none_of_what_was_in_flight_is_never_executed(rig: Rig, server_kind: str) -> None:
-    """60 casts in flight, 3 of them running, the connection reset, ten times over: each cast is executed, and retired.
+    """60 casts in flight, 3 of them running, the connection reset, over and over: each cast is executed, and retired.
 
     With a unique that was used before, gearmand would take the 57 again and execute none of them.
     """
+    turns = counts.count("RESETS", 3, 10)
     (server,) = rig.serve(server_kind)
     cable = Cable(server)
     workers = rig.work(b"f", each=3)
@@ -29,7 +31,7 @@ def test_none_of_what_was_in_flight_is_never_executed(rig: Rig, server_kind: str
     agent.configure({"upstream": {"servers": cable.address}})
     agent.start()
     try:
-        for turn in range(10):
+        for turn in range(turns):
             # the function's window opens wide; idle for two seconds it would be narrow again
             first = [b"%d/first-%d" % (turn, n) for n in range(100)]
             cast_all(agent.socket, b"f", first)
@@ -52,9 +54,9 @@ def test_none_of_what_was_in_flight_is_never_executed(rig: Rig, server_kind: str
     finally:
         cable.close()
     status = agent.status()
-    assert (status["completed"], status["dead"]) == (1600, 0)
+    assert (status["completed"], status["dead"]) == (160 * turns, 0)
     # 3 of each turn ran to their end without anybody who listened
-    assert len(rig.ledger.tries()) <= 1600 + 30
+    assert len(rig.ledger.tries()) <= (160 + 3) * turns
 
 
 def test_a_cast_that_kills_each_link_is_dead_and_the_others_are_executed(rig: Rig, server_kind: str) -> None:
@@ -94,32 +96,31 @@ def resident(agent: Agent) -> int:
 
 
 def test_ten_thousand_functions_without_workers_delay_none_that_has_some(rig: Rig) -> None:
-    """Its casts take at most twice as long as they did alone, and the agent stays under 100 MiB."""
+    """Its casts take at most twice as long as they do on an agent without the others, which stays under 100 MiB."""
     rig.serve("gearmand")
     rig.work(b"moving")
-    agent = rig.agent()
-    numbers = count()
-
-    def timed() -> float:
-        """Seconds from the first submission to the last execution."""
-        payloads = [b"%d" % next(numbers) for _ in range(2000)]
-        cast_all(agent.socket, b"moving", payloads)
-        rig.ledger.await_done(payloads)
-        executions = {e.payload: e.at for e in rig.ledger.tries()}
-        return max(executions[payload] for payload in payloads) - min(executions[payload] for payload in payloads)
-
-    timed()
-    alone = sorted(timed() for _ in range(5))
-    with Stream(agent.socket) as stream:
+    alone, beside = rig.agent(), rig.agent()
+    with Stream(beside.socket) as stream:
         for hundred in range(100):
             stream.send(b"".join(submission(b"standing-%d" % (100 * hundred + n), b"x" * 1000) for n in range(100)))
             for _ in range(100):
                 stream.read()
-    beside = sorted(timed() for _ in range(5))
-    assert agent.status()["ready"] + agent.status()["in_flight"] == 10_000
-    assert resident(agent) < 100 * MIB
-    # the middle one of five: others use the machine, too
-    assert beside[2] < 2 * alone[2]
+    numbers = count()
+
+    def timed(agent: Agent) -> float:
+        """Seconds from the first submission to the last execution."""
+        payloads = [b"%d" % next(numbers) for _ in range(1000)]
+        before = len(rig.ledger.executions)
+        cast_all(agent.socket, b"moving", payloads)
+        rig.ledger.await_done(payloads)
+        executions = [e.at for e in rig.ledger.executions[before:]]
+        return max(executions) - min(executions)
+
+    # in turn, since others use the machine, too: what each took at its best is what it takes
+    took = [(timed(alone), timed(beside)) for _ in range(8)]
+    assert beside.status()["ready"] + beside.status()["in_flight"] == 10_000
+    assert resident(beside) < 100 * MIB
+    assert min(two for _, two in took[1:]) < 2 * min(one for one, _ in took[1:]), took
 
 
 class Watch(threading.Thread):
