@@ -7,7 +7,6 @@ and none is retired by anything but its own completion.
 import contextlib
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Iterator
 
@@ -143,30 +142,6 @@ LIES = {
     "a type nobody knows": response(200, b""),
     "half a packet": b"\0RES\0\0\0\x08\0\0\0\x20H:x",
 }
-
-
-class Trickle(Script):
-    """Answers no submission, and sends a byte now and then of a packet that has no end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.drip = struct.pack(">4sII", b"\0RES", packets.WORK_DATA, 60 * 1024 * 1024)
-
-    def submission(self, job: Submission) -> None:
-        return None
-
-
-def test_a_server_that_says_something_and_answers_nothing_is_left(rig: Rig, scripted: list[ScriptedServer]) -> None:
-    """Bytes are no answer: after a bounded time its link is dropped, which the log says, and tried again."""
-    server = ScriptedServer(Trickle())
-    scripted.append(server)
-    quick = {"heartbeat_interval": 0.5, "heartbeat_timeout": 1}
-    patience = "from relay.upstream import link; link.ANSWER_TIMES = 4"
-    agent = rig.agent(QUICK | {"upstream": quick}, servers=[server], prelude=patience)  # type: ignore[list-item]
-    cast_all(agent.socket, b"work", CASTS[:1])
-    until(lambda: server.links >= 2, lambda: f"the link was dropped\n{agent.log_tail()}")
-    assert "no answer for" in agent.log
-    assert agent.status()["completed"] == 0
 
 
 @pytest.mark.parametrize("wrong", LIES.values(), ids=LIES.keys())

@@ -9,7 +9,6 @@ raises ends the connection, and `until_idle` raises what it raised. Never does: 
 """
 
 import contextlib
-import itertools
 import select
 import socket
 import struct
@@ -56,8 +55,6 @@ class Script:
     def __init__(self) -> None:
         """One for each server, over all its connections."""
         self.handles = 0
-        #: what a connection that answers nothing any more says, a byte at a time, and then NULs; nothing where empty
-        self.drip = b""
 
     def connected(self, link: int) -> bytes:
         """What is said first."""
@@ -67,8 +64,8 @@ class Script:
         """The answer to the text command `status`: somebody works on `work`."""
         return b"work\t0\t0\t1\n.\n"
 
-    def submission(self, job: Submission) -> bytes | None:
-        """The answer to a submission; None: nothing on this connection is answered any more."""
+    def submission(self, job: Submission) -> bytes:
+        """The answer to a submission."""
         handle = self.handle()
         return created(handle) + complete(handle)
 
@@ -190,10 +187,7 @@ class ScriptedServer:
 
     def _wedge(self, sock: socket.socket) -> None:
         """Nothing is answered any more, until the other end goes."""
-        drip = itertools.chain(self.script.drip, itertools.repeat(0) if self.script.drip else ())
         while not self._stopping:
-            if (byte := next(drip, None)) is not None:
-                sock.sendall(bytes([byte]))
             if select.select([sock], [], [], 0.1)[0] and not sock.recv(1 << 16):
                 return
 
