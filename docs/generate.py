@@ -26,6 +26,7 @@ CAUSES: dict[Event, str | None] = {
     Event.EXHAUST: "the worker reported a failure, and with it there are `max_attempts` of them",
     Event.REFUSE: "the upstream answered the submission with an `ERROR` that says it can never be taken",
     Event.DAMAGE: "the cast was read from disk, and its checksum does not fit",
+    Event.UNREAD: "the disk failed to read it, or the page that it is on is damaged; it is read again a minute later",
     Event.EXPIRE: "its `lifetime` was over before it was sent, or while it waited where nobody works on it",
     Event.HOLD: "an operator held it, or `hold --new` holds its function",
     Event.RELEASE: "an operator released it, or the hold of its function lapsed or was ended",

@@ -47,6 +47,7 @@ class Event(Enum):
     EXHAUST = "attempts used up"
     REFUSE = "refused for good"
     DAMAGE = "found damaged"
+    UNREAD = "cannot be read"
     EXPIRE = "expired"
     HOLD = "hold"
     RELEASE = "release"
@@ -77,6 +78,8 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.DEAD, Event.DONE): State.RETIRED,
     (State.READY, Event.DAMAGE): State.DEAD,
     (State.DEFERRED, Event.DAMAGE): State.DEAD,
+    (State.READY, Event.UNREAD): State.DEFERRED,
+    (State.DEFERRED, Event.UNREAD): State.DEFERRED,
     (State.READY, Event.EXPIRE): State.DEAD,
     (State.DEFERRED, Event.EXPIRE): State.DEAD,
     (State.IN_FLIGHT, Event.EXPIRE): State.DEAD,

@@ -5,7 +5,8 @@ waits for what completes, callers are read to the end of what they have sent, wh
 everything is closed.
 
 This is the one place that knows everybody: what the spool commits goes to the forwarder, what the forwarder knows goes
-to control.  A part that breaks by a bug takes the agent down with 70; the spool keeps the rest.
+to control.  A part that breaks by a bug takes the agent down with 70; the spool keeps the rest.  A spool that is found
+broken ends this life, too, and `broken` has the next one rebuild it: at once, and from then on once in REBUILD_S.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import relay
-from relay.agent import activation, descriptors, notify
+from relay.agent import descriptors, notify
 from relay.agent.chores import Chores
+from relay.cast import LaneName
 from relay.clock import Clock
 from relay.control.server import Control
 from relay.errors import BadConfiguration
@@ -32,6 +35,7 @@ from relay.forwarder.loop import Forwarder
 from relay.intake.door import Door
 from relay.intake.listener import Listener
 from relay.settings import Settings
+from relay.spool.opening import Broken
 from relay.spool.spool import Spool
 from relay.spool.watching import Sights
 
@@ -48,10 +52,27 @@ FAREWELL_S = 2.0
 SWITCH_S = 0.0001
 
 
+#: seconds that a spool which was rebuilt is not rebuilt again: each time a copy is kept
+REBUILD_S = 600.0
+
+
 class Service:
     """One agent; `run` is its life."""
 
-    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Callable[[], Settings],
+        inherited: Mapping[Path, socket.socket] | None = None,
+        broken: Broken | None = None,
+    ) -> None:
+        """`inherited` are the service manager's sockets, by path; `broken` is why the spool is to be rebuilt."""
+        self._inherited = dict(inherited or {})
+        self._was_broken = broken
+        #: why the next life has to rebuild the spool, once this one has ended for that
+        self.broken: Broken | None = None
+        #: a lane that was counted and never seen, at the last look
+        self._missed: LaneName | None = None
         #: what is in force of what can change, and what the parts that cannot were built with
         self._settings = settings
         self._running = settings
@@ -70,7 +91,9 @@ class Service:
         # until there is something to take down, a signal just ends it; opening may wait for another agent's lock
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
-        self._spool = spool = Spool(settings.spool, self._clock)
+        self._spool = spool = Spool(settings.spool, self._clock, broken=self._was_broken)
+        self._rebuilt_at = self._clock.monotonic() if self._was_broken else float("-inf")
+        spool.suspicion.on_broken = self._begin_anew
         spool.start(loop, self._broken)
         self._forwarder = forwarder = Forwarder(settings.forwarder, settings.upstream, spool, self._clock, Random())
         spool.on_committed = forwarder.committed
@@ -95,9 +118,8 @@ class Service:
                 f" for ({callers}); it has to be {intake.max_connections + descriptors.KEPT}",
             )
         self._door = Door(spool, forwarder, socket.gethostname(), relay.__version__, intake.max_payload, callers)
-        inherited = activation.take(os.environ, os.getpid())
-        self._listener = Listener(self._door, intake, inherited.pop(intake.socket, None))
-        for path, sock in inherited.items():
+        self._listener = Listener(self._door, intake, self._inherited.pop(intake.socket, None))
+        for path, sock in self._inherited.items():
             log.warning("the service manager's socket %s is none of [intake] socket, and is not used", path)
             sock.close()
         ready = False
@@ -123,12 +145,32 @@ class Service:
                 log.info("relay-agent stopped")
         return self._exit_code
 
+    @property
+    def settings(self) -> Settings:
+        """What is in force, or will be at the next start."""
+        return self._settings
+
+    def _begin_anew(self, reason: str) -> None:
+        """The spool is broken: end, so that the next life rebuilds it."""
+        if self._stop.is_set():
+            return
+        if self._clock.monotonic() < self._rebuilt_at + REBUILD_S:
+            self._note("spool_damaged", f"{reason}; it was to be rebuilt {REBUILD_S / 60:.0f} minutes ago or less")
+            return
+        log.critical("the spool is damaged (%s): the agent begins anew with what can be read of it", reason)
+        self.broken = Broken(reason, self._spool.next_id)
+        self._stop.set()
+
     # -- signals ---------------------------------------------------------------------------------------------------
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._reconfigure)
+
+    def _end(self) -> None:
+        self.broken = None
+        self._stop.set()
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught: trouble of one connection is logged, anything else is a bug."""
@@ -195,6 +237,13 @@ class Service:
             "casts_damaged",
             f"{len(rotten)} casts in the spool are damaged on disk, the first is {rotten[0]}" if rotten else None,
         )
+        unread = self._spool.unread
+        self._note(
+            "casts_unreadable",
+            f"{unread} casts could not be read from disk when their turn came; each is read again in a minute"
+            if unread
+            else None,
+        )
         limits, refusing = self._settings.spool, self._spool.refusing
         self._note(
             "spool_full",
@@ -233,14 +282,23 @@ class Service:
             )
             self._sights = await asyncio.to_thread(self._spool.look)
             self._list_problems()
+            self._look_for_missed()
             self._spool.refresh()
             await asyncio.sleep(REPORT_S)
+
+    def _look_for_missed(self) -> None:
+        """A lane that is counted, and of which nothing comes from the disk, at two looks: an index has lost casts."""
+        before, self._missed = self._missed, self._forwarder.missed()
+        if self._missed is not None and self._missed == before:
+            function = self._missed.function.decode("utf-8", "backslashreplace")
+            self._spool.suspicion.suspect(f"casts of {function} are counted, and not found")
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     async def _take_down(self) -> None:
         notify.notify(notify.STOPPING)
-        await self._forwarder.stop(self._settings.agent.stop_timeout)
+        # verdicts that cannot be stored are not worth waiting for
+        await self._forwarder.stop(0 if self._spool.failing else self._settings.agent.stop_timeout)
         await self._listener.close()
         await self._door.hush(LAST_WORDS_S)
         await self._spool.finish()

@@ -36,7 +36,7 @@ def add(verbs: Verbs) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check, and say what is wrong."""
     from relay.errors import SpoolOwned, SpoolUnusable
-    from relay.spool import checking, opening
+    from relay.spool import checking, locking
 
     path = Path(options.spool) if options.spool else options.places.spool
     if not path.is_file():
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         raise Failed(f"there is no spool at {path}")
     offline.become_owner(path)
     try:
-        lock = opening.lock(path, 0)
+        lock = locking.lock(path, 0)
     except SpoolOwned as error:
         raise Owned(f"{error}; a check needs it alone") from None
     except SpoolUnusable as error:
@@ -66,9 +66,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _repair(path: Path, lock: int) -> int:
     from relay.clock import wall_us
-    from relay.spool import opening, repairing
+    from relay.spool import locking, repairing
 
-    done = repairing.repair(path, wall_us(), opening.noted(lock)[1])
+    done = repairing.repair(path, wall_us(), locking.noted(lock)[1])
     print(f"repaired: {done.casts} casts, {done.damaged} of them dead as damaged; the old spool is kept in {done.kept}")
     if done.lost:
         some = ", ".join(map(str, done.lost[:NAMED])) + (", ..." if len(done.lost) > NAMED else "")

@@ -99,7 +99,12 @@ class Routes:
         try:
             return await route(request)
         except SpoolUnusable as error:
+            self.unread(error)
             raise Refused(503, "spool_unreadable", str(error)) from None
+
+    def unread(self, error: BaseException) -> None:
+        """The spool could not be read for an answer."""
+        self._spool.suspicion.hear(error)
 
     async def answer_anybody(self, request: Request) -> Answer:
         """What the request asks for, where that is for everybody's eyes; raises Refused."""

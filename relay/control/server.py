@@ -121,6 +121,7 @@ class Control:
                 pass
         except RelayError as error:
             log.warning("an answer on the control socket broke off: %s", error)
+            self._routes.unread(error)
         except (OSError, TimeoutError, h11.LocalProtocolError) as error:
             log.debug("a connection to the control socket ended: %r", error)
         except Exception:  # a bug midway through an answer must not end the agent either

@@ -61,6 +61,7 @@ class Views:
             found = await self._look()
         except SpoolUnusable as error:
             found = None
+            self._spool.suspicion.hear(error)
             problems.append(Problem("spool_unreadable", str(error), self._clock.wall() / 1e6))
         return self._status(found, problems)
 

@@ -286,6 +286,21 @@ class Heads:
             self.refill(track)
         self._wake()
 
+    def missed(self) -> LaneName | None:
+        """A lane with casts that are counted, and that nothing here leads to; or with less than none.
+
+        What is on its way between here and the disk looks the same for a moment.
+        """
+        for name, counts in self._spool.counts.items():
+            if min(counts.ready, counts.deferred, counts.held, counts.dead, counts.bytes) < 0:
+                return name
+            track = self._tracks.get(name.number)
+            if track is None or track.lane.pending or track.taking_due or self.gone:
+                continue
+            if counts.ready or (counts.deferred and track.due_at == float("inf")):
+                return name
+        return None
+
     def due_in(self, track: Track, wait_s: float) -> None:
         """Look at a track's deferred casts in so many seconds, never later than any backoff."""
         self._serial += 1

@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from random import Random
 
+from relay.cast import LaneName
 from relay.clock import Clock
 from relay.facts import Facts, LaneFacts
 from relay.forwarder.expiring import Expiring
@@ -152,6 +153,10 @@ class Forwarder:
                 yield outlet, outlet.link
         if self._trials.link is not None and self._trials.outlet is not None:
             yield self._trials.outlet, self._trials.link
+
+    def missed(self) -> LaneName | None:
+        """A lane with casts that are counted on disk, and never come from there; None while verdicts are under way."""
+        return None if self._tally.unstored or self._tally.ready or self._tally.deferred else self._heads.missed()
 
     def fence(self, numbers: Collection[int]) -> set[int]:
         """Send nothing of these lanes until `unfence`; the ids of all casts that are in flight."""

@@ -114,6 +114,10 @@ class Took(NamedTuple):
     failed: bool = False
 
 
+#: a take that the disk failed
+FAILED = Took([], 0, False, None, failed=True)
+
+
 @dataclass(slots=True)
 class Changes:
     """What one transaction did: counts by lane, casts accepted by lane, and by lane how many in flight have ended."""

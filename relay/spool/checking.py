@@ -1,6 +1,7 @@
 """The full check of a spool that no agent has open: every page, every cast, every count, and the log beside it.
 
-Reads only, and everything: a million casts take some seconds, and a spool that is sound yields nothing.  What it looks
+Reads only, and everything, as of one moment: a million casts take some seconds, and a spool that is sound yields
+nothing.  What it looks
 at: the log's frames; SQLite's own integrity check; each cast's checksum, and that its function is known; fates and
 attempts without a cast, or of another lane's; each lane's counts against what is there; ids that would come again.
 
@@ -11,8 +12,9 @@ same reading.  Raises SpoolUnusable for a file that cannot be opened at all, or 
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -21,26 +23,26 @@ from relay.cast import COLUMNS, sound
 from relay.errors import SpoolUnusable
 from relay.spool import schema, wal
 
-#: casts that one statement reads
-SLICE = 500
 #: findings of SQLite's integrity check that are told
 PAGES_TOLD = 100
 
 _NAMES = ",".join([f'"{name}"' for name in COLUMNS])
-_CASTS = f"SELECT {_NAMES} FROM casts"
-_ROWS = f"{_CASTS} WHERE id > ? ORDER BY id LIMIT {SLICE}"
-_ROW = f"{_CASTS} WHERE id = ?"
+_CASTS = f"SELECT {_NAMES} FROM casts NOT INDEXED"
+_ROW = f"SELECT {_NAMES} FROM casts WHERE id = ?"
 #: each way to the ids: along the table and along each of its indexes, from either end
 _IDS = (
-    "SELECT id FROM casts NOT INDEXED ORDER BY id",
-    "SELECT id FROM casts NOT INDEXED ORDER BY id DESC",
-    "SELECT id FROM casts INDEXED BY casts_by_lane ORDER BY lane, id",
-    "SELECT id FROM casts INDEXED BY casts_by_lane ORDER BY lane DESC, id DESC",
+    "SELECT id, NULL FROM casts NOT INDEXED ORDER BY id",
+    "SELECT id, NULL FROM casts NOT INDEXED ORDER BY id DESC",
+    "SELECT id, lane FROM casts INDEXED BY casts_by_lane ORDER BY lane, id",
+    "SELECT id, lane FROM casts INDEXED BY casts_by_lane ORDER BY lane DESC, id DESC",
 )
 _ORPHANS = "SELECT id FROM {} WHERE id NOT IN (SELECT id FROM casts)"
 #: of the history, which format 1 has not, attempts are kept too
 _DONE = "SELECT 1 FROM sqlite_master WHERE name = 'done'"
 _NOT_DONE = " AND id NOT IN (SELECT id FROM done)"
+_NEVER_DUE = (
+    "SELECT id FROM fates WHERE state = 'deferred' AND (typeof(due_at) <> 'integer' OR scheduled NOT IN (0, 1))"
+)
 _STRAYS = "SELECT fates.id FROM fates JOIN casts ON casts.id = fates.id WHERE casts.lane <> fates.lane"
 #: casts that were found damaged before, and set aside: they are no news
 _BURIED = "SELECT id FROM fates WHERE state = 'dead' AND reason = 'damaged'"
@@ -55,6 +57,10 @@ class Finding(NamedTuple):
     check: str
     where: str
     text: str
+
+
+class Unreadable(SpoolUnusable):
+    """SQLite can make nothing of the file."""
 
 
 class Lane(NamedTuple):
@@ -76,7 +82,7 @@ def connect(path: Path) -> sqlite3.Connection:
             raise SpoolUnusable(f"{path} is none of relay's spools")
     except sqlite3.Error as error:
         conn.close()
-        raise SpoolUnusable(f"{path}: {error}") from None
+        raise Unreadable(f"{path}: {error}") from None
     except SpoolUnusable:
         conn.close()
         raise
@@ -92,7 +98,13 @@ def check(path: Path) -> Iterator[Finding]:
     elif log.state == wal.State.TORN:
         text = f"{log.unread} bytes of a COMMIT that did not return, as a power cut leaves them, or that rotted"
         yield Finding("log", f"frame {log.frames + 1}", text)
+    yield from broken(path)
+
+
+def broken(path: Path) -> Iterator[Finding]:
+    """The same but for the log, which may be in use: the agent may be up."""
     with closing(connect(path)) as conn:
+        conn.execute("BEGIN")
         for part in (_pages, _casts, _fates):
             try:
                 yield from part(conn)
@@ -104,6 +116,9 @@ def _pages(conn: sqlite3.Connection) -> Iterator[Finding]:
     for (text,) in conn.execute(f"PRAGMA integrity_check({PAGES_TOLD})"):
         if text != "ok":
             for line in text.splitlines():
+                if line.startswith("***"):
+                    # the name of a database, above what is found in it
+                    continue
                 yield Finding("pages", "database", line)
 
 
@@ -111,7 +126,7 @@ def _casts(conn: sqlite3.Connection) -> Iterator[Finding]:
     known = lanes(conn)
     buried = {row[0] for row in conn.execute(_BURIED)}
     found = {number: dict.fromkeys(_COUNTED, 0) for number in known}
-    for row in readable(conn, []):
+    for row in readable(conn, {}):
         id_ = row[0]
         if not sound(row) and id_ not in buried:
             yield Finding("checksum", f"cast {id_}", "what is stored is not what was accepted, or cannot be read")
@@ -119,7 +134,7 @@ def _casts(conn: sqlite3.Connection) -> Iterator[Finding]:
         if lane in found:
             found[lane]["kept"] += 1
             found[lane]["bytes"] += len(row[8]) if isinstance(row[8], bytes) else 0
-            if id_ > known[lane].last_id:
+            if id_ > schema.number(known[lane].last_id):
                 yield Finding("ids", f"cast {id_}", "its lane does not know that its id was given out")
         elif lane is not None:
             yield Finding("lanes", f"cast {id_}", f"there is no lane {lane}, so its function is not known")
@@ -140,6 +155,8 @@ def _fates(conn: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding("orphans", f"cast {id_}", f"{text} without a cast")
     for (id_,) in conn.execute(_STRAYS):
         yield Finding("orphans", f"cast {id_}", "its fate names another lane")
+    for (id_,) in conn.execute(_NEVER_DUE):
+        yield Finding("fates", f"cast {id_}", "it is deferred, and is never due")
 
 
 def lanes(conn: sqlite3.Connection) -> dict[int, Lane]:
@@ -151,38 +168,38 @@ def lanes(conn: sqlite3.Connection) -> dict[int, Lane]:
     return found
 
 
-def readable(conn: sqlite3.Connection, lost: list[int]) -> Iterator[tuple[Any, ...]]:
+def readable(conn: sqlite3.Connection, lost: dict[int, int | None]) -> Iterator[tuple[Any, ...]]:
     """Every cast that can be read, each once, in COLUMNS; where SQLite stumbles, by whatever way leads around.
 
-    An id of which nothing else can be read is added to `lost`, and comes as a row of just that.
+    An id of which nothing else can be read is added to `lost`, with its lane if that is known, and comes as a row of
+    just that.  One that only an index knows of is nobody's.
     """
-    last = 0
+    # along the table as it lies there: an id that rotted is not where it belongs, and must not end it
+    seen = array("q")
     try:
-        while rows := conn.execute(_ROWS, (last,)).fetchall():
-            yield from rows
-            last = rows[-1][0]
+        for row in conn.execute(_CASTS):
+            seen.append(row[0])
+            yield row
     except sqlite3.Error:
         ids = _scavenge(conn)
     else:
         return
-    for id_ in sorted(one for one in ids if one > last):
+    for id_ in sorted(ids.keys() - set(seen)):
         try:
             row = conn.execute(_ROW, (id_,)).fetchone()
         except sqlite3.Error:
-            row = None
-        if row is None:
-            lost.append(id_)
-        yield row or (id_,)
+            lost[id_] = ids[id_]
+            row = (id_,)
+        if row is not None:
+            yield row
 
 
-def _scavenge(conn: sqlite3.Connection) -> set[int]:
-    """The ids that any way leads to."""
-    ids: set[int] = set()
+def _scavenge(conn: sqlite3.Connection) -> dict[int, int | None]:
+    """The ids that any way leads to, and the lanes of those that have one by the index."""
+    ids: dict[int, int | None] = {}
     for statement in _IDS:
-        try:
-            for (id_,) in conn.execute(statement):
-                ids.add(id_)
-        except sqlite3.Error:
-            # what was found up to here counts
-            continue
+        # what was found up to an error counts
+        with suppress(sqlite3.Error):
+            for id_, lane in conn.execute(statement):
+                ids[id_] = lane if isinstance(lane, int) else ids.get(id_)
     return ids

@@ -34,9 +34,10 @@ from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
 from relay.spool.ballast import Ballast
-from relay.spool.changes import Changes, Done, Kept, Setback, Took
+from relay.spool.changes import FAILED, Changes, Done, Kept, Setback, Took
 from relay.spool.pulse import Pulse
 from relay.spool.room import Room
+from relay.spool.suspecting import is_sign
 from relay.spool.transitions import Transitions
 from relay.spool.trouble import Trouble
 from relay.spool.upkeep import Upkeep
@@ -134,16 +135,18 @@ class Committer:
         told: Callable[[Committed], None],
         broken: Callable[[BaseException], None],
         clock: Clock,
+        suspect: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._transitions = transitions
         self._conn = conn
         ballast = Ballast(path)
         ballast.find()
         self._room = Room(conn, path, limits, ballast)
-        self._upkeep = Upkeep(conn, path)
+        self._upkeep = Upkeep(conn, path, lambda sign: self._post(suspect, sign))
         self._loop = loop
         self._told = told
         self._broken = broken
+        self._suspect = suspect
         self._clock = clock
         self._queue: SimpleQueue[Arrival | _Verdicts | _Take | _Look | _Call | _Stop] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -325,6 +328,7 @@ class Committer:
             log.error("the spool cannot be written: %s; %d casts refused", error, batch.casts)
         if self.trouble.failed(str(error), time.monotonic(), casts=casts):
             log.error("the spool still cannot be written: %s; casts are refused, and it is tried now and then", error)
+        self._look_for_signs(error)
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             self._make_room(casts=casts)
         self._refuse(batch, str(error))
@@ -339,17 +343,31 @@ class Committer:
         try:
             self._room.filled(casts=casts)
         except sqlite3.Error as error:
-            log.error("the spool cannot be read: %s", error)
+            self._unread(error)
+
+    def _look_for_signs(self, error: sqlite3.Error) -> None:
+        """A spool that is rotten fails so; whether it is, others find out."""
+        if is_sign(error):
+            self._post(self._suspect, str(error))
+
+    def _unread(self, error: sqlite3.Error) -> None:
+        log.error("the spool cannot be read: %s", error)
+        self._look_for_signs(error)
 
     def _read(self, take: _Take) -> None:
+        unread = self._transitions.unread
         try:
             took = take.read(self._transitions)
         except sqlite3.Error as error:
-            log.error("the spool cannot be read: %s", error)
-            took = Took([], 0, False, None, failed=True)
+            self._unread(error)
+            took = FAILED
         self._post(take.taken, took)
         if self._transitions.found_damage:
             log.error("casts were found damaged: they are set aside as dead, with the reason damaged")
+        if self._transitions.found_unread:
+            if not unread:
+                log.error("casts cannot be read from disk: they are read again in a minute, and others go on meanwhile")
+            self._post(self._suspect, "casts cannot be read")
         if self._transitions.found_doomed:
             self._commit(_Batch())
 
@@ -357,7 +375,7 @@ class Committer:
         try:
             found = look.read(self._transitions)
         except sqlite3.Error as error:
-            log.error("the spool cannot be read: %s", error)
+            self._unread(error)
             found = None
         self._post(look.found, found)
 
@@ -410,7 +428,7 @@ class Committer:
         try:
             self._look_at_room()
         except sqlite3.Error as error:
-            log.error("the spool cannot be read: %s", error)
+            self._unread(error)
 
     def _look_at_room(self) -> tuple[str | None, int, int]:
         """(code that refuses every new cast, casts that have room, bytes that have room)."""

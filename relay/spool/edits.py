@@ -152,7 +152,9 @@ def apply(transitions: Transitions, edit: Edit, ids: Sequence[int], busy: Collec
     found: dict[int, _Found] = {}
     for start, count in pieces(len(ids)):
         for row in transitions.execute(sql.EDITED[count], ids[start : start + count]):
-            found[row[0]] = _Found(*row)
+            # what rot made of a fate is no state that any verb knows
+            if row[1] in transitions.ledger.names and (row[5] is None or row[5] in STATES):
+                found[row[0]] = _Found(*row)
     slice_ = _Slice(transitions, edit, now)
     for id_ in ids:
         one = found.get(id_)

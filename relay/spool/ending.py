@@ -15,11 +15,13 @@ from relay.lifecycle import Event, State, after
 from relay.spool import statements as sql
 from relay.spool.changes import Done, Setback
 from relay.spool.ledger import Ledger
+from relay.spool.schema import number
 
 _DEFERRED = after(State.IN_FLIGHT, Event.FAIL)
 _DEAD = after(State.IN_FLIGHT, Event.EXHAUST)
 assert after(State.IN_FLIGHT, Event.REFUSE) is _DEAD
 
+_STATES = frozenset(state.value for state in State)
 #: the reason of a setback by which a cast's lifetime was over
 EXPIRED = "expired"
 #: attempts kept of a cast that does not go well
@@ -82,10 +84,13 @@ class Ending:
             if found is None:
                 continue
             lane, size, state = found
+            if lane not in ledger.names or not (state is None or state in _STATES):
+                # rot: it can be counted nowhere
+                continue
             assert after(State(state or State.READY.value), Event.DONE) is State.RETIRED
             counts = ledger.changes.of(lane)
             counts.completed += 1
-            counts.bytes -= size
+            counts.bytes -= number(size)
             counts.deferred -= state == State.DEFERRED.value
             counts.held -= state == State.HELD.value
             counts.dead -= state == State.DEAD.value

@@ -18,22 +18,21 @@ before.  Of a log with promised COMMITs behind a rotten frame a copy is kept.  N
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
 import sqlite3
 import stat
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from relay.errors import SpoolOwned, SpoolUnusable
-from relay.spool import needed, quarantine, schema, wal
+from relay.errors import SpoolUnusable
+from relay.spool import needed, quarantine, repairing, schema, wal
 from relay.spool import statements as sql
 from relay.spool.ballast import BALLAST_BYTES, Ballast
+from relay.spool.locking import LOCK_WAIT_S, lock, note, noted
 from relay.spool.quarantine import sync
 
 log = logging.getLogger(__name__)
@@ -44,8 +43,7 @@ ID_SCALE = 1 << 20
 ID_MARGIN = 1 << 40
 #: bytes of the smallest database that SQLite makes: a page
 SMALLEST_DATABASE = 512
-#: seconds to wait for another agent's lock, and for a reader that blocks the checkpoint
-LOCK_WAIT_S = 30.0
+#: seconds to wait for a reader that blocks the checkpoint
 CHECKPOINT_WAIT_S = 5.0
 PAGE_BYTES = 4096
 #: bytes up to which a database of another auto_vacuum is rewritten at the start, so that it can shrink
@@ -89,6 +87,13 @@ class Opened(NamedTuple):
     draining: bool
 
 
+class Broken(NamedTuple):
+    """A spool that an agent could not go on with: what is wrong, and the next id that it would have given out."""
+
+    reason: str
+    next_id: int
+
+
 class _Unreadable(Exception):
     """The file is, or was, a spool of ours, and cannot be read."""
 
@@ -111,52 +116,18 @@ def prepare_directory(path: Path) -> None:
         raise SpoolUnusable(f"{directory} may be written by others (mode {stat.S_IMODE(found.st_mode):04o})")
 
 
-def lock(path: Path, wait_s: float, pause: Callable[[float], None] = time.sleep) -> int:
-    """Own the spool: the descriptor of its lock file; SpoolOwned when another agent keeps it for `wait_s` seconds."""
-    name = path.with_name(path.name + ".lock")
-    try:
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise SpoolUnusable(f"{name}: {error.strerror}") from None
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                owner, _ = noted(descriptor)
-                os.close(descriptor)
-                raise SpoolOwned(f"another agent (pid {owner or 'unknown'}) owns {path}") from None
-            pause(0.1)
-        except OSError as error:
-            os.close(descriptor)
-            raise SpoolUnusable(f"{name}: {error.strerror}") from None
-        else:
-            _note(descriptor, noted(descriptor)[1])
-            return descriptor
+def open_spool(
+    path: Path, now_s: float, machine_id: str, lock_wait_s: float = LOCK_WAIT_S, broken: Broken | None = None
+) -> Opened:
+    """Open or make the spool at `path`; `now_s` is the Unix time a new one counts its ids from.
 
-
-def _note(descriptor: int, next_id: int) -> None:
-    """Write into the lock's file whose it is, and the next id as of this start, for a spool that may come after."""
-    # on a full disk the old text stays; nothing depends on it but words and a clock that goes back
-    with contextlib.suppress(OSError):
-        os.pwrite(descriptor, f"{os.getpid():<10}\n{next_id:<20}\n".encode(), 0)
-        os.fsync(descriptor)
-
-
-def noted(descriptor: int) -> tuple[str, int]:
-    """The pid and the id that stand in the lock's file."""
-    with contextlib.suppress(OSError, ValueError):
-        owner, _, next_id = os.pread(descriptor, 64, 0).decode("ascii").partition("\n")
-        return owner.strip(), int(next_id.strip() or 0)
-    return "", 0
-
-
-def open_spool(path: Path, now_s: float, machine_id: str, lock_wait_s: float = LOCK_WAIT_S) -> Opened:
-    """Open or make the spool at `path`; `now_s` is the Unix time a new one counts its ids from."""
+    One that was found broken is rebuilt before.
+    """
     prepare_directory(path)
     descriptor = lock(path, lock_wait_s)
     try:
+        if broken is not None:
+            _rebuild(path, broken, descriptor, now_s)
         try:
             return _open(path, descriptor, now_s, machine_id)
         except (sqlite3.Error, OSError):
@@ -174,14 +145,16 @@ def open_spool(path: Path, now_s: float, machine_id: str, lock_wait_s: float = L
 def _open(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:
     """Open what is there; what cannot be read is set aside, and then there is nothing."""
     resumed = quarantine.resume(path, now_s)
-    if resumed is not None:
+    if repairing.resume(path):
+        log.critical("the spool was rebuilt of what could be read; what there was is set aside beside it")
+    elif resumed is not None:
         log.critical("the spool could not be read and was set aside as %s; a new one begins", resumed)
     try:
         return _open_file(path, descriptor, now_s, machine)
     except _Unreadable as error:
         log.warning("the spool cannot be read (%s): it is read once more", error)
         # SQLite calls it corrupt, too, when the disk failed to read; what a disk refuses is refused, never set aside
-        _read_whole(path)
+        quarantine.read_whole(path)
     try:
         return _open_file(path, descriptor, now_s, machine)
     except _Unreadable as error:
@@ -191,14 +164,6 @@ def _open(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:
         return _open_file(path, descriptor, now_s, machine)
     except _Unreadable as error:
         raise SpoolUnusable(f"{path}: a new spool cannot be read either: {error}") from None
-
-
-def _read_whole(path: Path) -> None:
-    """Read every byte of the files of the spool; OSError where the disk fails to."""
-    for end in quarantine.FILES:
-        with contextlib.suppress(FileNotFoundError), Path(f"{path}{end}").open("rb", buffering=0) as file:
-            while file.read(1024 * 1024):
-                pass
 
 
 def _open_file(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:
@@ -219,8 +184,20 @@ def _open_file(path: Path, descriptor: int, now_s: float, machine: str) -> Opene
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _ROTTEN:
             raise _Unreadable(str(error)) from None
         raise
-    _note(descriptor, identity.next_id)
+    note(descriptor, identity.next_id)
     return Opened(conn, descriptor, identity, bool(draining and draining[0]))
+
+
+def _rebuild(path: Path, broken: Broken, descriptor: int, now_s: float) -> None:
+    """Build the spool anew of what can be read, and set the old one aside; where that cannot be done, leave it."""
+    least_id = max(broken.next_id, noted(descriptor)[1])
+    try:
+        done = repairing.repair(path, round(now_s * 1e6), least_id, f"{broken.reason}; it was rebuilt")
+    except SpoolUnusable as error:
+        log.critical("the spool cannot be rebuilt: %s", error)
+    else:
+        text = "the spool was rebuilt: %d casts, %d of them dead as damaged, %d more lost; what there was is kept in %s"
+        log.critical(text, done.casts, done.damaged, len(done.lost), done.kept)
 
 
 def _make_room(path: Path) -> bool:

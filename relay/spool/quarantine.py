@@ -73,6 +73,14 @@ def kept(path: Path) -> list[tuple[Path, str]]:
     return [(one, _read(one / _REASON)) for one in found if one.is_dir()]
 
 
+def read_whole(path: Path) -> None:
+    """Read every byte of the files of the database at `path`; OSError where the disk fails to."""
+    for end in FILES:
+        with contextlib.suppress(FileNotFoundError), Path(f"{path}{end}").open("rb", buffering=0) as file:
+            while file.read(1024 * 1024):
+                pass
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a file durably, for its user alone."""
     with source.open("rb") as reading, open(target, "xb", opener=_private) as writing:

@@ -163,7 +163,7 @@ def counts(path: Path) -> Totals:
         except sqlite3.Error as error:
             raise SpoolUnusable(f"{path}: {error}") from None
     on_disk = sum(os.stat(f"{path}{end}").st_size for end in ("", "-wal") if Path(f"{path}{end}").exists())
-    return Totals(total, bool(draining and draining[0]), Oldest(*found) if found else None, on_disk, lanes)
+    return Totals(total, bool(draining and draining[0]), _oldest(found), on_disk, lanes)
 
 
 def paused(path: Path) -> set[str]:
@@ -182,7 +182,12 @@ def oldest(path: Path, from_id: int) -> Oldest | None:
             found = conn.execute(_OLDEST, (from_id,)).fetchone()
         except sqlite3.Error as error:
             raise SpoolUnusable(f"{path}: {error}") from None
-    return Oldest(*found) if found else None
+    return _oldest(found)
+
+
+def _oldest(found: tuple[int, object] | None) -> Oldest | None:
+    """None, too, where rot took the moment: that cast's turn to be set aside will come."""
+    return Oldest(found[0], found[1]) if found and isinstance(found[1], int) else None
 
 
 def holds(path: Path) -> list[dict[str, Any]]:
@@ -284,12 +289,12 @@ def _rows(database: Any, ids: Sequence[int], parameters: dict[str, Any], left: i
 
 def shown(row: dict[str, Any], now: int) -> dict[str, Any]:
     """A row of the view as it is shown: COLUMNS, in text and seconds."""
-    due = row["due_at"] if row["state"] == "deferred" else None
+    due = row["due_at"] if row["state"] == "deferred" and isinstance(row["due_at"], int) else None
     fields_ = {
         **row,
         "function": _text(row["function"]),
         "unique": _text(row["unique"] or b""),
-        "age_seconds": max(0, now - row["accepted_at"]) / 1e6,
+        "age_seconds": max(0, now - schema.number(row["accepted_at"], now)) / 1e6,
         "due_seconds": None if due is None else max(0, due - now) / 1e6,
         "last_error": row["last_error"] or "",
         # a spool of format 1 has no such column
@@ -298,5 +303,7 @@ def shown(row: dict[str, Any], now: int) -> dict[str, Any]:
     return {name: fields_[name] for name in COLUMNS}
 
 
-def _text(raw: bytes) -> str:
+def _text(raw: object) -> str:
+    if not isinstance(raw, bytes):
+        return str(raw)
     return raw.decode("utf-8", "backslashreplace")

@@ -1,14 +1,15 @@
-"""Making a spool sound again that no agent has open: a new one is built of what can be read, the old one is kept.
+"""Making a spool sound again that nobody has open: a new one is built of what can be read, the old one is kept.
 
 The law: rather a repeat than a loss.  A cast that is sound by its checksum comes over with its fate, or, if that cannot
 be read, ready.  One whose checksum does not fit, or whose function is not known, comes over dead, with the reason
-`damaged`: what is left of it can be looked at, and is never executed by itself.  Counts are made from what is there;
-ids go on above all before.
+`damaged`: what is left of it can be looked at, and is never executed by itself.  So does one of which nothing but its
+id can be read, empty.  Counts are made from what is there; ids go on above all before, and the numbers of the lanes
+stay.
 
-The order: the new one is built beside the old, checked, and synced; then the old one is set aside as a whole
-(`quarantine`), and the new one takes its name.  A kill before that changes nothing; a kill between the two leaves the
-old one set aside and the new one beside it, and a second repair is told so.  Raises SpoolUnusable where nothing can be
-read, or the disk fails.
+The order: the new one is built beside the old (`.repaired-partial`), checked, synced, and named `.repaired`; then the
+old one is set aside as a whole (`quarantine`), and the new one takes its name.  A kill before the old one is touched
+changes nothing; after that the next start, by `resume`, goes on.  Raises SpoolUnusable where nothing can be read, or
+the disk fails: then the old one is where it was.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from relay.cast import COLUMNS, sound
 from relay.errors import SpoolUnusable
 from relay.spool import quarantine, schema
 from relay.spool.checking import check, connect, readable
+from relay.spool.schema import number
 
 _DAMAGED = (
     "INSERT OR REPLACE INTO fates (id, lane, state, scheduled, due_at, since, attempts, failures, reason, error)"
     " VALUES (?, ?, 'dead', 0, NULL, ?, 0, 0, 'damaged', ?)"
 )
 _NAMES = ",".join([f'"{name}"' for name in COLUMNS])
-_INSERT = f"INSERT INTO casts ({_NAMES}) VALUES ({','.join('?' * len(COLUMNS))})"
+_INSERT = f"INSERT OR IGNORE INTO casts ({_NAMES}) VALUES ({','.join('?' * len(COLUMNS))})"
 _LOST_LANE = "INSERT OR IGNORE INTO lanes (number, function, priority) VALUES (?, ?, 1)"
 _GO_ON = "UPDATE lanes SET last_id = max(last_id, ?) WHERE number = (SELECT min(number) FROM lanes)"
 _COUNT = (
@@ -48,11 +50,19 @@ _STRAYS = (
     "DELETE FROM done WHERE id IN (SELECT id FROM casts)",
     "DELETE FROM attempts WHERE id NOT IN (SELECT id FROM casts UNION ALL SELECT id FROM done)",
 )
+_KNOWN = "SELECT 1 FROM casts WHERE id = ?"
+#: bytes of damaged payloads that come over; what is beyond comes empty, and is in the old spool
+ROTTEN_BYTES = 64 * 1024 * 1024
+#: what waits for no moment, or by no law, waits for no longer
+_DUE = (
+    "UPDATE fates SET due_at = ?, scheduled = 0"
+    " WHERE state = 'deferred' AND (typeof(due_at) <> 'integer' OR scheduled NOT IN (0, 1))"
+)
 _JOIN = "UPDATE fates SET lane = (SELECT lane FROM casts WHERE casts.id = fates.id)"
 
 
 class Repaired(NamedTuple):
-    """What it came to: casts that came over, those of them that are damaged, ids that are lost, the old spool."""
+    """What it came to: casts that came over, those of them that are damaged, ids of empty ones, the old spool."""
 
     casts: int
     damaged: int
@@ -60,25 +70,51 @@ class Repaired(NamedTuple):
     kept: Path
 
 
-def repair(path: Path, now: int, least_id: int) -> Repaired:
+def repair(
+    path: Path, now: int, least_id: int, why: str = "it was repaired: what could be read is in the spool"
+) -> Repaired:
     """Repair the spool at `path`; `now` in microseconds, ids will be given out above `least_id`."""
-    made = path.with_name(path.name + ".repaired")
-    with suppress(FileNotFoundError):
-        made.unlink()
-    lost: list[int] = []
+    made, partial = _names(path)
+    lost: dict[int, int | None] = {}
     try:
-        with closing(connect(path)) as old, closing(_begin(made)) as new:
+        partial.unlink(missing_ok=True)
+        with closing(connect(path)) as old, closing(_begin(partial)) as new:
             casts, damaged = _build(old, new, now, least_id, lost)
-        left = list(check(made))
+        left = list(check(partial))
         if left:
             raise SpoolUnusable(f"{path}: what was built is not sound ({left[0].text}); nothing was changed")
-        _finish(path, made)
-        kept = quarantine.set_aside(path, "it was repaired: what could be read is in the spool", now / 1e6)
-        made.rename(path)
+        _finish(path, partial)
+        partial.rename(made)
         quarantine.sync(path.parent)
+        kept = quarantine.set_aside(path, why, now / 1e6)
+        resume(path)
     except (sqlite3.Error, OSError) as error:
         raise SpoolUnusable(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return Repaired(casts, damaged, tuple(lost), kept)
+
+
+def resume(path: Path) -> bool:
+    """Have what was built take the place of what was set aside; True where a repair had come so far.
+
+    Beside a spool that is there, what was built is of no use: the kill fell before that was set aside.
+    """
+    made, _ = _names(path)
+    if not made.exists():
+        return False
+    if path.exists():
+        made.unlink()
+        return False
+    made.rename(path)
+    quarantine.sync(path.parent)
+    return True
+
+
+def _names(path: Path) -> tuple[Path, Path]:
+    """What was built, once it is whole, and before."""
+    return path.with_name(path.name + ".repaired"), path.with_name(path.name + ".repaired-partial")
 
 
 def _begin(made: Path) -> sqlite3.Connection:
@@ -104,7 +140,7 @@ def _finish(path: Path, made: Path) -> None:
 
 
 def _build(
-    old: sqlite3.Connection, new: sqlite3.Connection, now: int, least_id: int, lost: list[int]
+    old: sqlite3.Connection, new: sqlite3.Connection, now: int, least_id: int, lost: dict[int, int | None]
 ) -> tuple[int, int]:
     """Bring over everything that can be read; (casts, those of them that are dead now because they are damaged)."""
     new.execute("BEGIN")
@@ -113,27 +149,49 @@ def _build(
         if table != "casts":
             _copy(old, new, table)
     known = {row[0] for row in new.execute("SELECT number FROM lanes")}
-    casts = damaged = 0
+    highest = max(least_id, *[number(row[0]) for row in new.execute("SELECT last_id FROM lanes")], 0)
+    # what rotted comes last: its id may be what rotted, and that of a sound one
+    casts, room, rotten = 0, ROTTEN_BYTES, list[tuple[Any, ...]]()
     for row in readable(old, lost):
-        if len(row) < len(COLUMNS):
-            continue
-        why = "" if sound(row) else "its checksum does not fit"
-        kept = _stored(row)
+        if len(row) == len(COLUMNS) and sound(row) and row[1] in known:
+            # a page that two others point to is read twice
+            casts, highest = casts + new.execute(_INSERT, row).rowcount, max(highest, row[0])
+        elif len(row) < len(COLUMNS):
+            rotten.append(row)
+        else:
+            kept = _stored(row)
+            room -= len(kept[-1])
+            rotten.append((*kept[:-1], kept[-1] if room > 0 else b"", sound(row)))
+    damaged = 0
+    for row in rotten:
+        id_, (why, kept) = row[0], _explained(row, lost, now)
+        if not 0 < id_ <= highest or new.execute(_KNOWN, (id_,)).fetchone():
+            highest = id_ = highest + 1
         if kept[1] not in known:
-            why = f"its function cannot be read (lane {kept[1]})"
             new.execute(_LOST_LANE, (kept[1], b"lost-lane-%d" % kept[1]))
-        new.execute(_INSERT, kept)
-        if why:
-            new.execute(_DAMAGED, (kept[0], kept[1], now, why))
-        casts, damaged = casts + 1, damaged + bool(why)
+        new.execute(_INSERT, (id_, *kept[1:]))
+        new.execute(_DAMAGED, (id_, kept[1], now, why))
+        damaged += len(row) > 1
+    casts += damaged
     for statement in _STRAYS:
         new.execute(statement)
     new.execute(_JOIN)
+    new.execute(_DUE, (now,))
+    for column in (*schema.COUNTS, "last_id"):
+        new.execute(f"UPDATE lanes SET {column} = 0 WHERE typeof({column}) <> 'integer'")
     new.execute(_COUNT)
     new.execute(_ACCEPT)
     new.execute(_GO_ON, (least_id,))
     new.execute("COMMIT")
     return casts, damaged
+
+
+def _explained(row: tuple[Any, ...], lost: dict[int, int | None], now: int) -> tuple[str, tuple[Any, ...]]:
+    """Why a cast is dead now, and the row that is stored of it."""
+    if len(row) == 1:
+        # no checksum is negative
+        return "it cannot be read", (row[0], lost[row[0]] or 0, now, None, None, None, None, -1, b"")
+    return f"its function cannot be read (lane {row[1]})" if row[-1] else "its checksum does not fit", row[:-1]
 
 
 def _stored(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -168,6 +168,11 @@ CREATE VIEW backlog AS
 _STEPS = {1: _VERSION_1, 2: _VERSION_2}
 
 
+def number(value: object, otherwise: int = 0) -> int:
+    """A number as it was read; `otherwise` where a flipped bit made NULL, text or anything else of it."""
+    return value if isinstance(value, int) else otherwise
+
+
 def version(conn: sqlite3.Connection) -> int:
     """The version of an open database."""
     found: int = conn.execute("PRAGMA user_version").fetchone()[0]

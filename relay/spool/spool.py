@@ -31,10 +31,12 @@ from relay.spool.changes import Counts, Done, Kept, Setback, Took
 from relay.spool.committer import Committed, Committer
 from relay.spool.edits import SLICE, Edit, Tally, apply, fenced
 from relay.spool.holds import Holds
+from relay.spool.locking import LOCK_WAIT_S
 from relay.spool.moving import ORIGINS_KEPT_S, Imported, Incoming, bring_in
-from relay.spool.opening import LOCK_WAIT_S, Identity, close_spool, machine_id, open_spool
+from relay.spool.opening import Broken, Identity, close_spool, machine_id, open_spool
 from relay.spool.preparing import prepare
 from relay.spool.pulse import Pulse
+from relay.spool.suspecting import Suspicion
 from relay.spool.transitions import Transitions
 from relay.spool.watching import Sights
 
@@ -51,12 +53,17 @@ AGES = 32
 class Spool:
     """An open spool: making one opens it, `finish` and `close` end it."""
 
-    def __init__(self, limits: Limits, clock: Clock, lock_wait_s: float = LOCK_WAIT_S) -> None:
-        """Open the spool (may block: on the lock up to `lock_wait_s`); `start` begins to write."""
+    def __init__(
+        self, limits: Limits, clock: Clock, lock_wait_s: float = LOCK_WAIT_S, broken: Broken | None = None
+    ) -> None:
+        """Open the spool (may block: on the lock up to `lock_wait_s`); `start` begins to write.
+
+        One that was found `broken` is rebuilt first, which takes as long as it is large.
+        """
         self._clock = clock
         self._path = limits.path
         self._limits = limits
-        self._opened = open_spool(limits.path, clock.wall() / 1e6, machine_id(), lock_wait_s)
+        self._opened = open_spool(limits.path, clock.wall() / 1e6, machine_id(), lock_wait_s, broken)
         self._next_id = self._opened.identity.next_id
         self._transitions = Transitions(self._opened.conn, self._opened.draining)
         try:
@@ -80,6 +87,8 @@ class Spool:
         #: casts of these lanes are about to be changed: nothing of them is sent until `on_unfence`; the ids in flight
         self.on_fence: Callable[[Collection[int]], Collection[int]] = lambda _: ()
         self.on_unfence: Callable[[Collection[int]], None] = lambda _: None
+        #: where signs of a broken spool are told
+        self.suspicion = Suspicion(limits.path, clock)
         self._committer: Committer | None = None
         #: casts accepted since the start
         self.accepted = 0
@@ -95,6 +104,7 @@ class Spool:
             self._told,
             broken,
             self._clock,
+            self.suspicion.suspect,
         )
         now = self._clock.wall()
         # a page that cannot be read costs a measure, never the start
@@ -122,6 +132,11 @@ class Spool:
     def rotten(self) -> Sequence[int]:
         """Ids of casts that the last whole verification found damaged."""
         return self._writer.rotten
+
+    @property
+    def unread(self) -> int:
+        """Casts that could not be read from disk when their turn came last."""
+        return self._transitions.unread
 
     @property
     def refusing(self) -> str | None:

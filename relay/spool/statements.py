@@ -135,6 +135,7 @@ READ_CAST = f"SELECT {_CAST} FROM casts WHERE id = ?"
 SIZES_AFTER = "SELECT id, length(payload) FROM casts WHERE id > ? ORDER BY id LIMIT ?"
 LANE_NUMBERS = "SELECT number FROM lanes"
 IDS_AFTER = "SELECT id FROM casts INDEXED BY casts_by_lane WHERE lane = ? AND id > ? ORDER BY id LIMIT ?"
+IDS_BETWEEN = "SELECT id FROM casts INDEXED BY casts_by_lane WHERE lane = ? AND id > ? AND id <= ?"
 READ_CASTS = f"SELECT {_CAST} FROM casts WHERE id > ? AND id <= ? ORDER BY id"
 #: whether a cast was found damaged before, and set aside as dead
 SET_ASIDE = "SELECT 1 FROM fates WHERE id = ? AND state = 'dead' AND reason = 'damaged'"

@@ -4,6 +4,10 @@ Each is held against its checksum here: one that is not what was accepted is doo
 over.  What is doomed is not handed out; it is buried with the next transaction, and again with the one after that if
 that fails.  A take reads, and needs no transaction.
 
+A cast that cannot be read at all is not condemned for it: SQLite calls a page corrupt, too, when the disk failed to
+read it, and what fails to read today may be read tomorrow.  It is deferred for UNREAD_S, with the reason `unreadable`,
+so that it stands in nobody's way; `found_unread` says so, and whoever hears it has the whole spool looked at.
+
 What was handed out of those that have a fate is remembered in the ledger until its verdict is stored; of the others
 whoever forwards knows how far a lane was read.  Raises sqlite3.Error as SQLite does: then nothing was taken.
 """
@@ -18,20 +22,32 @@ from relay.ageing import Limit
 from relay.cast import Taken, sound
 from relay.lifecycle import Event, State, after
 from relay.spool import statements as sql
-from relay.spool.changes import Setback, Took
+from relay.spool.changes import FAILED, Setback, Took
 from relay.spool.ending import EXPIRED, set_fate
 from relay.spool.ledger import Ledger
+from relay.spool.schema import number
 
 assert after(State.READY, Event.DAMAGE) is after(State.DEFERRED, Event.DAMAGE) is State.DEAD
 assert after(State.READY, Event.EXPIRE) is after(State.DEFERRED, Event.EXPIRE) is State.DEAD
+assert after(State.READY, Event.UNREAD) is after(State.DEFERRED, Event.UNREAD) is State.DEFERRED
 
-#: why a cast is buried that was not sent, and what is said of it
-DAMAGED = "damaged"
-_WHY = {DAMAGED: "its checksum does not fit", EXPIRED: "its lifetime was over"}
+#: why a cast is buried or deferred that was not sent, and what is said of it
+DAMAGED, UNREAD = "damaged", "unreadable"
+_WHY = {
+    DAMAGED: "its checksum does not fit",
+    UNREAD: "it could not be read from disk",
+    EXPIRED: "its lifetime was over",
+}
+#: seconds until a cast that could not be read is read again; `[forwarder] backoff_max`, where that is less
+UNREAD_S = 60.0
+#: casts that are to be set back and are not yet, beyond which nothing is taken
+MOST_DOOMED = 10_000
+#: what SQLite says where a page could not be read, be it the disk or the page
+_PAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
 
 
 class _Doomed(NamedTuple):
-    """A cast that is to be buried: its checksum does not fit, or its lifetime is over."""
+    """A cast that is not to be sent now: its checksum does not fit, its lifetime is over, or it could not be read."""
 
     id: int
     lane: int
@@ -49,6 +65,8 @@ class Taking:
         #: casts that a take found doomed, and how many of them this transaction buries
         self._doomed: dict[int, _Doomed] = {}
         self._buried: list[int] = []
+        #: ids of casts that could not be read when their turn came last; MOST_DOOMED of them at most
+        self.unread: set[int] = set()
 
     def committed(self) -> None:
         """What was to be buried is."""
@@ -66,6 +84,8 @@ class Taking:
         A cast whose CRC does not fit is buried as damaged at once, in a transaction of the committer's, and one that is
         beyond `limit` as expired.
         """
+        if len(self._doomed) >= MOST_DOOMED:
+            return FAILED
         taken: list[Taken] = []
         seen = 0
         for row in self._rows(lane, last_id, casts):
@@ -76,7 +96,7 @@ class Taking:
             size -= length
             last_id = row[0]
             if not sound(row):
-                self._doomed[last_id] = _Doomed(last_id, lane, False, 0, 0, DAMAGED)
+                self._doomed[last_id] = _Doomed(last_id, lane, False, 0, 0, self._blame(row))
                 continue
             since = max(row[2], row[3] or 0)
             if limit is not None and limit.reached(last_id, since):
@@ -92,8 +112,8 @@ class Taking:
         """
         try:
             rows: list[tuple[Any, ...]] = self._ledger.execute(sql.TAKE_READY, (lane, last_id, casts)).fetchall()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+        except sqlite3.Error as error:
+            if primary(error) not in _PAGE:
                 raise
             ids = self._ledger.execute(sql.READY_IDS, (lane, last_id, casts)).fetchall()
             rows = [self._read_cast(id_) for (id_,) in ids]
@@ -112,9 +132,11 @@ class Taking:
         taken: list[Taken] = []
         doomed: list[_Doomed] = []
         exhausted = True
-        for id_, attempts, failures, deferred, aged_from in due:
+        for id_, *fate in due:
             if id_ in out:
                 continue
+            # a fate has no checksum
+            attempts, failures, deferred, aged_from = map(number, fate)
             if len(taken) + len(doomed) == casts:
                 exhausted = False
                 break
@@ -124,9 +146,10 @@ class Taking:
                 break
             size -= _size(row)
             if not sound(row):
-                doomed.append(_Doomed(id_, lane, bool(deferred), attempts, failures, DAMAGED))
+                doomed.append(_Doomed(id_, lane, bool(deferred), attempts, failures, self._blame(row)))
                 continue
-            since = max(row[2], row[3] or 0, aged_from or 0)
+            self.unread.discard(id_)
+            since = max(row[2], row[3] or 0, aged_from)
             if limit is not None and limit.reached(id_, since):
                 doomed.append(_Doomed(id_, lane, bool(deferred), attempts, failures, EXPIRED))
             else:
@@ -136,7 +159,7 @@ class Taking:
         out.update([one.cast[0] for one in taken])
         self._ledger.again.update([one.cast[0] for one in taken if not one.deferred])
         self._doom(lane, doomed)
-        next_due = min([moment for moment in (backoff, scheduled) if moment is not None], default=None)
+        next_due = min([moment for moment in (backoff, scheduled) if isinstance(moment, int)], default=None)
         return Took(taken, 0, exhausted, next_due, scheduled is not None and next_due == scheduled)
 
     def _doom(self, lane: int, doomed: list[_Doomed]) -> None:
@@ -157,7 +180,7 @@ class Taking:
             for id_, accepted_at, not_before in self._ledger.execute(
                 sql.READY_AGES, (lane, after_id, casts)
             ).fetchall():
-                if not limit.reached(id_, max(accepted_at, not_before or 0)):
+                if not limit.reached(id_, max(number(accepted_at), number(not_before))):
                     break
                 self._doomed[id_] = _Doomed(id_, lane, False, 0, 0, EXPIRED)
                 last_id = id_
@@ -165,39 +188,48 @@ class Taking:
         rows += self._ledger.execute(sql.AGAIN_AGES, (lane, casts)).fetchall()
         backoff = self._ledger.execute(sql.BACKOFF_AGES, (lane, after_due, casts)).fetchall()
         if len(backoff) == casts:
-            next_due = backoff[-1][-1] + 1
+            next_due = number(backoff[-1][-1], limit.moment) + 1
         self._doom(
             lane,
             [
-                _Doomed(id_, lane, bool(deferred), attempts, failures, EXPIRED)
+                _Doomed(id_, lane, bool(deferred), number(attempts), number(failures), EXPIRED)
                 for id_, since, deferred, attempts, failures, _ in rows + backoff
-                if id_ not in out and limit.reached(id_, since)
+                if id_ not in out and isinstance(since, int) and limit.reached(id_, since)
             ],
         )
         return Took([], last_id, next_due is None, next_due)
 
     def _read_cast(self, id_: int) -> tuple[Any, ...]:
-        """A cast's row, or just its id where it cannot be read; an error of the disk, which may pass, is raised.
+        """A cast's row, or just its id where its page cannot be read, or nothing is there; any other error is raised.
 
-        SQLite calls a page corrupt, too, when the disk failed to read it: so it is read twice.
+        It is read twice: what the disk failed to read once is there at the second look.
         """
         found: tuple[Any, ...] | None = None
         for _ in range(2):
             try:
                 found = self._ledger.execute(sql.READ_CAST, (id_,)).fetchone()
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:
+            except sqlite3.Error as error:
+                if primary(error) not in _PAGE:
+                    raise
                 continue
             break
         return found or (id_,)
+
+    def _blame(self, row: tuple[Any, ...]) -> str:
+        """Why a row is not sound."""
+        if len(row) > 1:
+            self.unread.discard(row[0])
+            return DAMAGED
+        if len(self.unread) < MOST_DOOMED:
+            self.unread.add(row[0])
+        return UNREAD
 
     def key(self, id_: int) -> bytes | None:
         """The idempotency key that a cast was imported with, if it was."""
         if not self._ledger.imported:
             return None
         found = self._ledger.execute(sql.IMPORTED_KEY, (id_,)).fetchone()
-        return None if found is None else found[0].encode()
+        return None if found is None else str(found[0]).encode()
 
     @property
     def found_damage(self) -> bool:
@@ -205,24 +237,38 @@ class Taking:
         return any(one.reason == DAMAGED for one in self._doomed.values())
 
     @property
+    def found_unread(self) -> bool:
+        """True when a take found casts that cannot be read."""
+        return any(one.reason == UNREAD for one in self._doomed.values())
+
+    @property
     def found_doomed(self) -> bool:
-        """True when a take found casts to be buried."""
+        """True when a take found casts to be buried or deferred."""
         return bool(self._doomed)
 
     def bury_doomed(self, now: int) -> None:
-        """Bury what the takes found rotten or too old; after a ROLLBACK it is buried with the next transaction."""
+        """Bury what the takes found rotten or too old, and defer what they could not read; `now` in microseconds.
+
+        After a ROLLBACK it is done with the next transaction.
+        """
         self._buried = list(self._doomed)
         for one in self._doomed.values():
             if one.deferred or one.id in self._ledger.again:
                 self._ledger.changes.settled.append((one.lane, one.id))
+            due_at = now + round(UNREAD_S * 1e6) if one.reason == UNREAD else None
             why = _WHY[one.reason]
             set_fate(
                 self._ledger,
                 Setback(
-                    one.id, one.lane, one.deferred, None, one.attempts, one.failures, False, 0, one.reason, why, ()
+                    one.id, one.lane, one.deferred, due_at, one.attempts, one.failures, False, 0, one.reason, why, ()
                 ),
                 now,
             )
+
+
+def primary(error: sqlite3.Error) -> int:
+    """SQLite's code for an error without what extends it; 0 where it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _size(row: tuple[Any, ...]) -> int:

@@ -83,8 +83,18 @@ class Transitions:
         return self._taking.found_damage
 
     @property
+    def found_unread(self) -> bool:
+        """True when a take found casts that cannot be read."""
+        return self._taking.found_unread
+
+    @property
+    def unread(self) -> int:
+        """Casts that could not be read when their turn came last."""
+        return len(self._taking.unread)
+
+    @property
     def found_doomed(self) -> bool:
-        """True when a take found casts to be buried."""
+        """True when a take found casts to be buried or deferred."""
         return self._taking.found_doomed
 
     # -- the transaction -------------------------------------------------------------------------------------------
@@ -125,7 +135,8 @@ class Transitions:
     def find_twin(self, function: bytes, unique: bytes) -> int | None:
         """The newest living cast of this function with this unique."""
         for id_, lane, known in self.execute(sql.FIND_TWINS[1], (digest(unique),)):
-            if known == unique and self.ledger.names[lane].function == function:
+            name = self.ledger.names.get(lane)
+            if known == unique and name is not None and name.function == function:
                 living: int = id_
                 return living
         return None

@@ -19,11 +19,15 @@ import logging
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from relay.cast import sound
 from relay.spool import statements as sql
 from relay.spool.opening import INCREMENTAL
+from relay.spool.schema import number
+from relay.spool.suspecting import is_sign
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +61,10 @@ def fitting(pages: int, took_s: float) -> int:
 class Upkeep:
     """The chores of one spool, over its writer's connection."""
 
-    def __init__(self, conn: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, conn: sqlite3.Connection, path: Path, suspect: Callable[[str], None] = lambda _: None) -> None:
+        """`suspect` is told of what only a broken spool does."""
         self._conn = conn
+        self._suspect = suspect
         self._log = f"{path}-wal"
         self._pages = FIRST_PAGES
         self._shrinking = False
@@ -86,6 +92,8 @@ class Upkeep:
             self._wanted_at = now + (IDLE_S if busy else self._verify(now))
         except sqlite3.Error as error:
             log.error("the upkeep of the spool failed: %s", error)
+            if is_sign(error):
+                self._suspect(str(error))
             self._wanted_at = now + REST_S
 
     def _is_long_after_shortening(self) -> bool:
@@ -131,6 +139,7 @@ class Upkeep:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
+            self._suspect(str(error))
             last, found = self._read_singly()
         self._found += [id_ for id_ in found if not self._set_aside(id_)]
         if last > self._verified_to:
@@ -154,12 +163,23 @@ class Upkeep:
         """Verify a slice: the last id read, and the ids of what is rotten."""
         last, size = self._verified_to, 0
         for id_, more in self._conn.execute(sql.SIZES_AFTER, (last, VERIFY_CASTS)).fetchall():
-            size += more
+            size += number(more)
             if last > self._verified_to and size > VERIFY_BYTES:
                 break
             last = id_
-        rows = self._conn.execute(sql.READ_CASTS, (self._verified_to, last))
+        rows = self._conn.execute(sql.READ_CASTS, (self._verified_to, last)).fetchall()
+        self._compare(rows, last)
         return last, [row[0] for row in rows if not sound(row)]
+
+    def _compare(self, rows: list[tuple[Any, ...]], last: int) -> None:
+        """The index by which casts are taken has to know all of them."""
+        known: set[int] = set()
+        for lane in {row[1] for row in rows}:
+            known.update([id_ for (id_,) in self._conn.execute(sql.IDS_BETWEEN, (lane, self._verified_to, last))])
+        for row in rows:
+            if row[0] not in known:
+                self._suspect(f"no index knows of cast {row[0]}")
+                return
 
     def _read_singly(self) -> tuple[int, list[int]]:
         """The same where a page of the table cannot be read: the ids by the index alone, then one cast at a time."""

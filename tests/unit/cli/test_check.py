@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli import main
-from relay.spool.opening import lock
+from relay.spool.locking import lock
 from tests.unit.spool.writing import Writer, cast
 
 

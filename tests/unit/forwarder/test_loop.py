@@ -457,6 +457,54 @@ def test_a_take_that_found_only_damage_is_followed_by_another(monkeypatch: pytes
     run(monkeypatch, scenario)
 
 
+def test_a_lane_that_is_counted_and_never_comes_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the disk says that there is no more, and nothing is in memory, in flight, or not yet stored."""
+
+    async def scenario(bench: Bench) -> None:
+        counts, forwarder = bench.spool.counts[NAMES[F]], bench.forwarder
+        counts.accepted = 2
+        forwarder._heads.load()
+        assert forwarder.missed() is None
+        forwarder._heads.read()
+        for _, taken in (*bench.spool.takes, *bench.spool.due_takes):
+            taken(Took([], 0, True, None))
+        assert forwarder.missed() == NAMES[F]
+        await bench.open()
+        bench.accept(8)
+        assert forwarder.missed() is None
+        bench.tell(done=[8])
+        assert forwarder.missed() is None
+        bench.stored()
+        counts.completed += 1
+        assert forwarder.missed() == NAMES[F]
+        counts.completed += 2
+        assert counts.ready == 0
+        assert forwarder.missed() is None
+        counts.completed += 1
+        assert forwarder.missed() == NAMES[F]
+
+    run(monkeypatch, scenario)
+
+
+def test_a_deferred_cast_that_is_never_due_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk names a moment it is not."""
+
+    async def scenario(bench: Bench) -> None:
+        counts, forwarder = bench.spool.counts[NAMES[F]], bench.forwarder
+        counts.accepted = counts.deferred = 1
+        for next_due, missed in ((bench.wall + 1_000_000, None), (None, NAMES[F])):
+            forwarder._heads.load()
+            forwarder._heads.read()
+            for _, taken in (*bench.spool.takes, *bench.spool.due_takes):
+                taken(Took([], 0, True, next_due))
+            bench.spool.takes.clear()
+            bench.spool.due_takes.clear()
+            assert forwarder.missed() == missed
+            bench.later(2)
+
+    run(monkeypatch, scenario)
+
+
 def test_a_stop_sends_nothing_more_and_closes_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in flight when the time is up is let go; nobody connects again."""
 

@@ -135,7 +135,7 @@ def test_casts_are_read_around_a_page_that_is_nonsense(tmp_path: Path) -> None:
     content[at : at + 4096] = b"\xee" * 4096
     writer.path.write_bytes(content)
     conn = sqlite3.connect(writer.path, isolation_level=None)
-    lost: list[int] = []
+    lost: dict[int, int | None] = {}
     rows = list(readable(conn, lost))
     conn.close()
     assert [row[0] for row in rows] == ids

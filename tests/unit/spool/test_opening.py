@@ -1,5 +1,6 @@
 """Opening the spool: what it makes, what it refuses, and in which order."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -16,7 +17,8 @@ import pytest
 
 from relay.errors import SpoolOwned, SpoolUnusable
 from relay.spool import opening, quarantine, schema
-from relay.spool.opening import ID_SCALE, Identity, Opened, close_spool, lock, machine_id, open_spool
+from relay.spool.locking import lock
+from relay.spool.opening import ID_SCALE, Identity, Opened, close_spool, machine_id, open_spool
 from tests.unit.spool.writing import Writer, cast
 
 
@@ -441,7 +443,7 @@ def test_a_lock_that_cannot_be_written_is_a_lock(path: Path, directory: Path, mo
 
 # -- one owner ---------------------------------------------------------------------------------------------------------
 
-TAKE_LOCK = "import sys, pathlib\nfrom relay.spool.opening import lock\nlock(pathlib.Path(sys.argv[1]), 0)"
+TAKE_LOCK = "import sys, pathlib\nfrom relay.spool.locking import lock\nlock(pathlib.Path(sys.argv[1]), 0)"
 
 
 def test_a_spool_has_one_owner(path: Path, directory: Path) -> None:
@@ -658,7 +660,7 @@ def test_a_lock_that_cannot_be_had_is_refused(directory: Path, path: Path, monke
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(opening.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(SpoolUnusable, match="No locks available"):
         opened(path)
 

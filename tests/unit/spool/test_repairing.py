@@ -9,7 +9,7 @@ import pytest
 from relay.errors import SpoolUnusable
 from relay.spool import quarantine
 from relay.spool.checking import check
-from relay.spool.repairing import repair
+from relay.spool.repairing import repair, resume
 from tests.unit.spool.writing import NOW, Writer, cast, setback
 
 
@@ -145,3 +145,52 @@ def test_where_nothing_can_be_read_nothing_is_changed(tmp_path: Path) -> None:
     with pytest.raises(SpoolUnusable, match="not a database"):
         repair(path, NOW, 0)
     assert [one.name for one in tmp_path.iterdir()] == ["spool.db"]
+
+
+def test_a_cast_of_which_only_the_id_is_left_is_dead_and_empty(writer: Writer) -> None:
+    """So that what was lost is counted and named, under its function."""
+    content = bytearray(writer.path.read_bytes())
+    at = content.index(b"00900" * 200) // 4096 * 4096
+    content[at : at + 4096] = b"\xee" * 4096
+    writer.path.write_bytes(content)
+    done = repair(writer.path, NOW, 0)
+    assert done.lost
+    found = writer.rows("SELECT casts.id, length(payload), state, reason, casts.lane FROM casts JOIN fates USING (id)"
+                        " WHERE error = 'it cannot be read'")  # fmt: skip
+    assert found == [(id_, 0, "dead", "damaged", 1) for id_ in done.lost]
+    reopened(writer)
+
+
+@pytest.mark.parametrize("id_", ["-5", "1 << 62", "9223372036854775807"])
+def test_an_id_that_rotted_neither_hides_nor_raises_the_others(writer: Writer, id_: str) -> None:
+    """Each of the others comes over, it is dead under an id of its own, and ids go on."""
+    ids = [row[0] for row in writer.rows("SELECT id FROM casts ORDER BY id")]
+    changed(writer, f"UPDATE casts SET id = {id_} WHERE id = {ids[1000]}")
+    done = repair(writer.path, NOW, 0)
+    assert (done.casts, done.damaged, done.lost) == (1999, 1, ())
+    reopened(writer)
+    assert writer.accept(cast()) == [ids[-1] + 2]
+
+
+def test_numbers_that_are_none_come_over_as_some(writer: Writer) -> None:
+    """Counts, and the moments of casts that wait for one."""
+    changed(writer, "UPDATE lanes SET completed = 'x', failures = 1.5",
+            "UPDATE fates SET due_at = NULL WHERE state = 'deferred'")  # fmt: skip
+    repair(writer.path, NOW, 0)
+    reopened(writer)
+    assert len(writer.transitions.take_due(1, NOW, NOW, 10, 1 << 30).casts) == 2
+
+
+def test_a_repair_is_gone_on_with(writer: Writer) -> None:
+    """A kill behind the setting aside: what was built takes the place; before it, it is of no use."""
+    made = writer.path.with_name("spool.db.repaired")
+    content = writer.path.read_bytes()
+    made.write_bytes(b"another one")
+    assert not resume(writer.path)
+    assert not made.exists()
+    assert writer.path.read_bytes() == content
+    writer.path.rename(made)
+    assert resume(writer.path)
+    assert not made.exists()
+    assert not resume(writer.path)
+    reopened(writer)
