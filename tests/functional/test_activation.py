@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Self
 
-from tests.rig.agent import Agent, program
+from tests.rig.agent import Agent
 from tests.rig.callers import cast_all
 from tests.rig.packets import JOB_CREATED, Closed, Packet, Stream, submission
 from tests.rig.rig import Rig
@@ -36,8 +36,8 @@ class Kept:
 
     def launch(self) -> None:
         """Start an agent."""
-        command = [sys.executable, "-c", LAUNCH, str(self.socket.fileno()), program("relay-agent")]
-        command += ["--config-file", str(self.agent.conf)]
+        command = [sys.executable, "-c", LAUNCH, str(self.socket.fileno())]
+        command += [*self.agent.command(), "--config-file", str(self.agent.conf)]
         with self.agent.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command, pass_fds=[self.socket.fileno()], stdout=log, stderr=log, env=dict(os.environ)

@@ -56,7 +56,7 @@ def swallows_errors() -> None:
             except sqlite3.OperationalError:
                 if sql != "COMMIT":
                     raise
-                return super().execute("ROLLBACK")
+                return super().execute("ROLLBACK" if self.in_transaction else "SELECT 1")
 
     sqlite3.connect = lambda *arguments, **more: connect(*arguments, factory=Deaf, **more)  # type: ignore[assignment]
 
