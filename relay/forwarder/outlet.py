@@ -98,6 +98,8 @@ class Outlet:
         self._lost: tuple[float, int] | None = None
         #: tries that failed and were told of in the log
         self._told = 0
+        #: True while it is in use, and the log does not say so before it has shown that it works
+        self._unsaid = False
         #: True while it is ended on purpose
         self._closing = False
 
@@ -118,6 +120,11 @@ class Outlet:
     def fit(self) -> bool:
         """True unless it is to be left, whether or not there is a link: paused, or asking for grace."""
         return not self.grace and self.condition.state is not Health.PAUSED
+
+    @property
+    def failed(self) -> bool:
+        """True while there is no link because the last one was lost, or never came to be."""
+        return self.link is None and bool(self.condition.last_error)
 
     @property
     def busy(self) -> bool:
@@ -186,7 +193,7 @@ class Outlet:
         """Look at what only time changes."""
         self.schedule.tick(now)
         if self.is_open and now - self.opened_at >= PROBATION_S:
-            self.condition.proved()
+            self._prove()
         if self.is_open and self.link is not None and now >= self._audit_at:
             self._audit_at = now + (AUDIT_S if self.link.trusted else PROBE_S)
             self.link.audit(lambda flight: now - flight.began_at >= AUDITED_AGE_S, AUDITED)
@@ -194,8 +201,14 @@ class Outlet:
     def completed(self, casts: int) -> None:
         """So many casts are done."""
         if not self.completed_here:
-            self.condition.proved()
+            self._prove()
         self.completed_here += casts
+
+    def _prove(self) -> None:
+        self.condition.proved()
+        self._told = 0
+        if self._unsaid:
+            self.say_in_use()
 
     # -- the link's side -------------------------------------------------------------------------------------------
 
@@ -217,7 +230,10 @@ class Outlet:
     def lost(self, link: Link[Flight], reason: str, doubtful: list[Flight]) -> None:
         """The link is gone: what was in flight is in doubt."""
         self.link, now = None, self._clock.monotonic()
+        self._unsaid = False
         if self._closing:
+            # it held until it was for nothing
+            self.condition.proved()
             self.condition.happened(Event.LEFT, now, self._rng)
         else:
             self._log_loss(reason, len(doubtful), now)
@@ -249,8 +265,12 @@ class Outlet:
     # -- what is said in the log -----------------------------------------------------------------------------------
 
     def say_in_use(self) -> None:
-        """It is in use from now on: after how long, and what was done without it."""
-        if self.condition.flaps:
+        """It is in use from now on: after how long, and what was done without it.
+
+        Where its last link was lost as soon as it had opened, that is said once it has shown that this one is better.
+        """
+        self._unsaid = self.condition.flaps > 0
+        if self._unsaid:
             return
         away = ""
         if self._lost is not None:

@@ -7,7 +7,8 @@ robin*: all that are well are in use, each with a link.  Beside these there are 
 workers for some lanes, and, while their casts are in flight, to those that are to be left: paused by the operator, or
 asking for grace (a new connection is refused while the old one lives: a job server that wants to end).
 
-A link that is for nothing any more is ended.  Decides and connects, never sends.
+Those that failed are tried again even if it is not their turn, so that what is told of them is so; a link that is for
+nothing is ended.  Decides and connects, never sends.
 """
 
 from __future__ import annotations
@@ -83,6 +84,9 @@ class Rotation:
             self._return(now)
         for outlet in self._routing.wanted:
             self._connect(outlet, now)
+        for outlet in self.outlets.values():
+            if outlet.failed:
+                self._connect(outlet, now)
         if now >= self._part_at:
             self._part_at = now + PART_S
             for outlet in self.outlets.values():

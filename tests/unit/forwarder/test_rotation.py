@@ -26,6 +26,7 @@ class FakeOutlet:
         self.link: object | None = None
         self.is_open = self.sends = self.busy = False
         self.fit = self.up = True
+        self.failed = False
         self.opened_at = 0.0
         self.schedule = Schedule(LIMITS)
         self.said = 0
@@ -110,6 +111,21 @@ def test_after_a_loss_the_next_one_is_in_use() -> None:
     bench.a.lose()
     bench.wait(1)
     assert bench.used == bench.linked == [bench.c]
+
+
+def test_one_that_failed_is_tried_again_though_it_is_not_its_turn() -> None:
+    """So that nobody is told for hours that it is down; once it was reached, and is for nothing, it is left."""
+    bench = Bench()
+    bench.c.up, bench.c.failed = False, True
+    bench.wait(60)
+    assert bench.linked == [bench.a]
+    bench.c.up = True
+    bench.wait(1)
+    assert bench.linked == [bench.a, bench.c]
+    assert bench.used == [bench.a]
+    bench.c.failed = False
+    bench.wait(rotation.KEEP_S + rotation.PART_S + 1)
+    assert bench.linked == [bench.a]
 
 
 @pytest.mark.parametrize("seed", range(5))
