@@ -14,8 +14,12 @@ from typing import Any
 
 from relay import ageing
 from relay.agent import descriptors
+from relay.forwarder import lanes, loop, outlet, rotation, sending, trials, window
 from relay.intake import room
+from relay.protocol.upstream import Conversation
+from relay.settings import Forwarder
 from relay.spool import ballast, committer, opening, quarantine, taking
+from relay.upstream.health import Health
 from relay.upstream.link import Link
 
 
@@ -105,6 +109,87 @@ def commits_alone() -> None:
     committer.BATCH_CASTS = 1
 
 
+def forgets_doubts() -> None:
+    """What was in flight on a link that is lost is not sent again."""
+    loop.Forwarder._doubt = lambda _self, _doubtful, *, lost=False: None  # type: ignore[method-assign]
+
+
+def sends_one_unique() -> None:
+    """A cast goes out under the same wire unique each time."""
+
+    class Stuck(int):
+        def __add__(self, _other: int) -> "Stuck":
+            return self
+
+    begin = sending.Sender.__init__
+
+    def stuck(sender: sending.Sender, *arguments: Any) -> None:
+        begin(sender, *arguments)
+        sender._sends = Stuck(1)
+
+    sending.Sender.__init__ = stuck  # type: ignore[method-assign]
+
+
+def believes_at_once() -> None:
+    """A job that is done counts without the barrier behind it."""
+
+    class Never(dict[bytes, Any]):
+        def __init__(self, proven: dict[bytes, Any]) -> None:
+            super().__init__()
+            self.proven = proven
+
+        def __setitem__(self, handle: bytes, token: Any) -> None:
+            self.proven[handle] = token
+
+    begin = Conversation.__init__
+
+    def credulous(conversation: Conversation[Any]) -> None:
+        begin(conversation)
+        conversation._unproven = Never(conversation._proven)
+
+    Conversation.__init__ = credulous  # type: ignore[method-assign]
+
+
+def one_window() -> None:
+    """Functions without workers are sent like all others, and hold the window of those that have some."""
+
+    def room(upstream: window.UpstreamWindow, _function: window.FunctionWindow, limits: Forwarder) -> int:
+        return max(0, min(limits.window, upstream.open_to) - upstream.casts)
+
+    window.UpstreamWindow.room = room  # type: ignore[method-assign]
+    lanes.Share.parked = False  # type: ignore[method-assign, assignment]
+
+
+def wide_window() -> None:
+    """Ten times the window."""
+    room = window.UpstreamWindow.room
+
+    def wide(upstream: window.UpstreamWindow, function: window.FunctionWindow, limits: Forwarder) -> int:
+        return room(upstream, function, dataclasses.replace(limits, window=10 * limits.window))
+
+    window.UpstreamWindow.room = wide  # type: ignore[method-assign]
+
+
+def never_suspects() -> None:
+    """No cast is tried alone, however many links are lost with it."""
+    trials.Trials.suspects = lambda _self, _flight, _now: False  # type: ignore[method-assign]
+
+
+def knows_no_grace() -> None:
+    """A server that refuses new connections is used as before."""
+    outlet.Outlet.fit = property(lambda self: self.condition.state is not Health.PAUSED)  # type: ignore[assignment]
+
+
+def always_sticky() -> None:
+    """One server is in use, whatever is configured."""
+    rotation.ROUND_ROBIN = ""
+
+
+def ends_links_on_reload() -> None:
+    """SIGHUP ends every link."""
+    outlet.Outlet.configure = lambda self, _limits, _settings: self.close()  # type: ignore[method-assign]
+
+
 OTHERS = {
     mutate.__name__: mutate
     for mutate in (
@@ -118,5 +203,14 @@ OTHERS = {
         dies_of_sigterm,
         goes_by_the_wall_clock,
         commits_alone,
+        forgets_doubts,
+        sends_one_unique,
+        believes_at_once,
+        one_window,
+        wide_window,
+        never_suspects,
+        knows_no_grace,
+        always_sticky,
+        ends_links_on_reload,
     )
 }
