@@ -101,8 +101,7 @@ class Forwarder:
         if self._timer is not None:
             self._timer.cancel()
         self._trials.close()
-        for outlet in self._rotation.outlets.values():
-            outlet.close()
+        self._rotation.end()
 
     def configure(self, limits: Limits, upstream: Upstream) -> None:
         """Put other settings in force; the links to servers that are still listed stay."""

@@ -41,6 +41,7 @@ class Rotation:
         self._sticky = True
         self.outlets: dict[Server, Outlet] = {}
         self.used: list[Outlet] = []
+        self._ended = False
         self._part_at = 0.0
         #: when each upstream that is well may be in use again
         self._return_at: dict[Outlet, float] = {}
@@ -58,6 +59,12 @@ class Rotation:
             self._return_at.pop(outlet, None)
             outlet.close()
             outlet.schedule.leave()
+
+    def end(self) -> None:
+        """Let go of every link, and make none any more."""
+        self._ended = True
+        for outlet in self.outlets.values():
+            outlet.close()
 
     def opened(self, outlet: Outlet, now: float) -> None:
         """There is a link."""
@@ -126,7 +133,7 @@ class Rotation:
             self._use(now)
 
     def _connect(self, outlet: Outlet, now: float) -> None:
-        if outlet.link is None and outlet.may_be_tried(now):
+        if outlet.link is None and outlet.may_be_tried(now) and not self._ended:
             outlet.connect()
 
     def _return(self, now: float) -> None:

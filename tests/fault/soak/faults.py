@@ -83,7 +83,10 @@ def syncs_failed(stage: Stage, rng: Random) -> None:
     """Some syncs of the log fail, one after the other, and the agent goes on."""
     for _ in range(rng.choice((1, 1, 2, 5, 20))):
         stage.agent.fail_next_sync(die=False)
-        time.sleep(0.02)
+        for _ in range(50):
+            if not stage.agent.eio.exists():
+                break
+            time.sleep(0.02)
     stage.agent.eio.unlink(missing_ok=True)
 
 

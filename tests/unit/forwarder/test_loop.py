@@ -301,6 +301,21 @@ def test_nothing_is_dealt_out_to_links_that_may_not_send_yet(monkeypatch: pytest
     run(monkeypatch, scenario, rotation="round_robin")
 
 
+def test_after_a_stop_there_is_no_link_and_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the loss of those that a stop lets go of, nor by what an operator says until the agent has ended."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        made = len(bench.links)
+        await bench.forwarder.stop(0)
+        bench.forwarder.pause(str(SERVERS[0]), True)
+        bench.forwarder.pause(str(SERVERS[0]), False)
+        assert len(bench.links) == made
+        assert not any(link.is_open for link in bench.links)
+
+    run(monkeypatch, scenario)
+
+
 def test_a_cast_is_dead_with_its_last_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures short of max_attempts defer, the last one buries; a server's trouble in between counts nothing."""
 
