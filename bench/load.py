@@ -1,101 +1,48 @@
-"""The caller, in a process of its own: `python -m bench.load KIND MODE ADDRESS COUNT WINDOW`.
+"""The callers, in a process of their own: `python -m bench.load KIND ADDRESS COUNT WINDOW CALLERS PAYLOAD`.
 
-KIND is one of the REQUESTS below. ADDRESS is the path of a unix socket, or host:port. MODE is `stream` (at
-most WINDOW unanswered; whenever answers arrive, as many requests are sent as were answered) or `wait` (one
-request, its answer, the next). Prints one JSON object. `started` and `ended` are CLOCK_MONOTONIC, which
-processes of one host share.
+KIND is one of wire.REQUESTS.  ADDRESS is the path of a unix socket, or host:port.  CALLERS connections in one poll loop
+share COUNT requests with PAYLOAD bytes each; each has at most WINDOW unanswered, and whenever answers arrive, sends as
+many as were answered.  Prints one JSON object.  `started` and `ended` are CLOCK_MONOTONIC, which processes of one host
+share.
 
-It has to be light, for it shares the cores with what it measures: all requests are built before the clock
-starts, are of equal size and lie in one buffer, so that sending is a slice of it; answers are counted by a
-mark that each good answer holds exactly once. An answer of another kind is never counted: the run then ends
-in an error after STALL_S, with the bytes that came last.
+Latencies, in microseconds, are those of the last request of each write, from before the write to after the read that
+brought its answer; with a window of 1 that is every request.
+
+It has to be light, for it shares the cores with what it measures: all requests are built before the clock starts, are
+of equal size and lie in one buffer, so that sending is a slice of it.  An answer of another kind than the good one is
+never counted: the run then ends in an error after STALL_S, with the bytes that came last.
 """
 
 import contextlib
 import json
-import random
 import select
 import socket
-import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Iterator
+
+from bench.wire import REQUESTS, Request
 
 PAYLOAD = 100
-FUNCTION = b"bench"
 STALL_S = 30
 READ = 1 << 18
 
-SUBMIT_JOB, SUBMIT_JOB_BG = 7, 18
-JOB_CREATED = b"RES\0\0\0\x08"
-WORK_COMPLETE = b"RES\0\0\0\x0d"
 
-
-class Request(NamedTuple):
-    build: Callable[[bytes, bytes], bytes]  # unique, payload -> bytes
-    uniques: Callable[[], Iterator[bytes]]
-    mark: bytes  # in each good answer exactly once, in a bad one never
-
-
-def payloads() -> Iterator[bytes]:
+def payloads(size: int) -> Iterator[bytes]:
     number = 0
     while True:
-        yield b"%012d" % number + b"x" * (PAYLOAD - 12)
+        yield b"%012d" % number + b"x" * (size - 12)
         number += 1
 
 
-def no_uniques() -> Iterator[bytes]:
-    while True:
-        yield b""
-
-
-def uuid7_uniques(per_ms: int = 300) -> Iterator[bytes]:
-    """UUIDv7 in hex as one caller makes them at some 300,000 a second: the time grows, the rest is chance."""
-    now, number = time.time_ns() // 1_000_000, 0
-    while True:
-        high = (now + number // per_ms) << 16 | 0x7000 | random.getrandbits(12)
-        yield b"%016x%016x" % (high, 1 << 63 | random.getrandbits(62))
-        number += 1
-
-
-def random_uniques() -> Iterator[bytes]:
-    while True:
-        yield b"%032x" % random.getrandbits(128)
-
-
-def gearman(kind: int, *args: bytes) -> bytes:
-    body = b"\0".join(args)
-    return struct.pack(">4sII", b"\0REQ", kind, len(body)) + body
-
-
-def background(unique: bytes, payload: bytes) -> bytes:
-    return gearman(SUBMIT_JOB_BG, FUNCTION, unique, payload)
-
-
-def foreground(unique: bytes, payload: bytes) -> bytes:
-    return gearman(SUBMIT_JOB, FUNCTION, unique, payload)
-
-
-def xadd(_unique: bytes, payload: bytes) -> bytes:
-    words = (b"XADD", b"casts", b"*", b"p", payload)
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-
-
-REQUESTS = {
-    "relay": Request(background, no_uniques, JOB_CREATED),
-    "relay-uuid7": Request(background, uuid7_uniques, JOB_CREATED),
-    "relay-random": Request(background, random_uniques, JOB_CREATED),
-    "redis": Request(xadd, no_uniques, b"$"),  # `$15\r\n<time>-<sequence>\r\n`; an error starts with `-`
-    "gearmand": Request(foreground, no_uniques, WORK_COMPLETE),
-}
-
-
-def build(request: Request, count: int) -> list[bytes]:
-    built = [request.build(u, p) for u, p, _ in zip(request.uniques(), payloads(), range(count), strict=False)]
+def build(request: Request, count: int, each: int, payload: int) -> tuple[bytes, int]:
+    """All requests in one buffer, `each` of them for one caller after the other, and the size of one."""
+    uniques, bodies = request.uniques(), payloads(payload)
+    built = [request.build(number // each, number, next(uniques), next(bodies)) for number in range(count)]
     if len({len(one) for one in built}) != 1:
         raise AssertionError("requests of one run are of one size")
-    return built
+    return b"".join(built), len(built[0])
 
 
 def connect(address: str) -> socket.socket:
@@ -109,94 +56,101 @@ def connect(address: str) -> socket.socket:
     return sock
 
 
-class Answers:
-    """Counts the marks in what was read; a mark cut in two by a read is counted once."""
+class Caller:
+    """One connection with its part of the requests."""
 
-    def __init__(self, mark: bytes) -> None:
-        self.mark, self.count, self.last = mark, 0, b""
-        self._carry = b""
+    def __init__(self, sock: socket.socket, request: Request, part: memoryview, size: int, window: int) -> None:
+        self.sock, self.answers = sock, request.answers()
+        self.waits: list[float] = []
+        self._part, self._size, self._window = part, size, window
+        self._sent = 0
+        self._pending: deque[tuple[int, float]] = deque()  # (answers by which a write is answered, when it began)
 
-    def feed(self, data: bytes) -> None:
-        self.last = data
-        if len(self.mark) > 1:
-            data = self._carry + data
-            self._carry = data[1 - len(self.mark) :]
-        self.count += data.count(self.mark)
+    @property
+    def done(self) -> bool:
+        return self.answers.count * self._size >= len(self._part)
+
+    def push(self) -> bool:
+        """Send what the window lets out; True if the kernel would not take all of it."""
+        limit = min(len(self._part), (self.answers.count + self._window) * self._size)
+        if self._sent >= limit:
+            return False
+        began = time.perf_counter()
+        with contextlib.suppress(BlockingIOError):
+            self._sent += self.sock.send(self._part[self._sent : limit])
+            self._pending.append((self._sent // self._size, began))
+        return self._sent < limit
+
+    def pull(self) -> None:
+        """Read, and see how long what was answered took."""
+        data = self.sock.recv(READ)
+        if not data:
+            raise ConnectionError(f"closed after {self.answers.count} answers; last bytes {self.answers.last[-200:]!r}")
+        self.answers.feed(data)
+        pending, now = self._pending, time.perf_counter()
+        while pending and pending[0][0] <= self.answers.count:
+            self.waits.append(now - pending.popleft()[1])
 
 
-def receive(sock: socket.socket, answers: Answers) -> None:
-    data = sock.recv(READ)
-    if not data:
-        raise ConnectionError(f"closed after {answers.count} answers; the last bytes were {answers.last[-200:]!r}")
-    answers.feed(data)
-
-
-def stalled(answers: Answers) -> TimeoutError:
-    return TimeoutError(f"no answer in {STALL_S} s after {answers.count}; last bytes {answers.last[-200:]!r}")
-
-
-def stream(sock: socket.socket, requests: list[bytes], mark: bytes, window: int) -> dict[str, float]:
-    """Every request, at most `window` of them unanswered."""
-    view, size, count = memoryview(b"".join(requests)), len(requests[0]), len(requests)
-    answers = Answers(mark)
-    sock.setblocking(False)
-    poller = select.poll()
-    poller.register(sock, select.POLLIN)
-    sent, waits_to_write = 0, False
-    cpu, started = time.process_time(), time.monotonic()
-    while answers.count < count:
-        limit = min(count, answers.count + window) * size
-        if sent < limit:
-            with contextlib.suppress(BlockingIOError):
-                sent += sock.send(view[sent:limit])
-        if waits_to_write != (sent < limit):
-            waits_to_write = sent < limit
-            poller.modify(sock, select.POLLIN | (select.POLLOUT if waits_to_write else 0))
+def run(callers: list[Caller]) -> None:
+    """Until every request has its answer."""
+    by_fd = {caller.sock.fileno(): caller for caller in callers}
+    poller, blocked = select.poll(), set()
+    for fd, caller in by_fd.items():
+        poller.register(fd, select.POLLIN)
+        if caller.push():
+            blocked.add(fd)
+            poller.modify(fd, select.POLLIN | select.POLLOUT)
+    left = len(callers)
+    while left:
         events = poller.poll(STALL_S * 1000)
         if not events:
-            raise stalled(answers)
-        if events[0][1] & ~select.POLLOUT:
-            receive(sock, answers)
-    ended = time.monotonic()
-    if answers.count != count:
-        raise AssertionError(f"{answers.count} answers to {count} requests")
-    return {"started": started, "ended": ended, "cpu_s": time.process_time() - cpu}
+            caller = next(caller for caller in callers if not caller.done)
+            last = caller.answers.last[-200:]
+            raise TimeoutError(f"no answer in {STALL_S} s after {caller.answers.count}; last bytes {last!r}")
+        for fd, event in events:
+            caller = by_fd[fd]
+            if event & ~select.POLLOUT:
+                caller.pull()
+            if caller.push() != (fd in blocked):
+                blocked ^= {fd}
+                poller.modify(fd, select.POLLIN | (select.POLLOUT if fd in blocked else 0))
+            if caller.done:
+                poller.unregister(fd)
+                left -= 1
 
 
-def wait(sock: socket.socket, requests: list[bytes], mark: bytes) -> dict[str, float]:
-    """One request at a time; the waits in microseconds."""
-    answers, waits = Answers(mark), []
-    sock.settimeout(STALL_S)
-    started = time.monotonic()
-    for number, request in enumerate(requests, 1):
-        before = time.perf_counter_ns()
-        sock.sendall(request)
-        while answers.count < number:
-            try:
-                receive(sock, answers)
-            except TimeoutError:
-                raise stalled(answers) from None
-        waits.append(time.perf_counter_ns() - before)
-    ended = time.monotonic()
-    waits.sort()
-    return {
-        "started": started,
-        "ended": ended,
-        "p50_us": waits[len(waits) // 2] / 1000,
-        "p99_us": waits[len(waits) * 99 // 100] / 1000,
-    }
+def quantile(waits: list[float], part: float) -> float:
+    return waits[min(len(waits) - 1, int(len(waits) * part))] * 1e6
+
+
+def measure(kind: str, address: str, count: int, window: int, callers: int, payload: int) -> dict[str, float]:
+    request = REQUESTS[kind]
+    each = -(-count // callers)
+    data, size = build(request, count, each, payload)
+    view = memoryview(data)
+    with contextlib.ExitStack() as stack:
+        made = []
+        for first in range(0, count, each):
+            sock = stack.enter_context(connect(address))
+            request.greet(sock, first // each)
+            sock.setblocking(False)
+            made.append(Caller(sock, request, view[first * size : (first + each) * size], size, window))
+        cpu, started = time.process_time(), time.monotonic()
+        run(made)
+        ended, spent = time.monotonic(), time.process_time() - cpu
+    answered = sum(caller.answers.count for caller in made)
+    if answered != count:
+        raise AssertionError(f"{answered} answers to {count} requests")
+    waits = sorted(wait for caller in made for wait in caller.waits)
+    quantiles = {f"{name}_us": quantile(waits, part) for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
+    return {"started": started, "ended": ended, "cpu_s": spent} | quantiles
 
 
 def main() -> None:
-    kind, mode, address, count, window = sys.argv[1:]
-    request = REQUESTS[kind]
-    requests = build(request, int(count))
-    with connect(address) as sock:
-        if mode == "stream":
-            figures = stream(sock, requests, request.mark, int(window))
-        else:
-            figures = wait(sock, requests, request.mark)
-    print(json.dumps(figures))
+    kind, address, *numbers = sys.argv[1:]
+    count, window, callers, payload = map(int, numbers)
+    print(json.dumps(measure(kind, address, count, window, callers, payload)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from bench.peers import Absent, program
 
+BROKERS = ("beanstalkd", "mosquitto", "nats-server", "rabbitmq-server")
+
 
 def filesystem(path: Path) -> str:
     """The type and device of what `path` lies on, by the longest mount point above it."""
@@ -40,6 +42,16 @@ def version(name: str) -> str:
     return re.split(r" sha=| - ", first)[0]
 
 
+def packages() -> str:
+    """The versions of the brokers that Debian has installed."""
+    command = ["dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", *BROKERS]
+    try:
+        told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10).stdout
+    except OSError:
+        return "unknown"
+    return told.rstrip(", ") or "none"
+
+
 def relay_version() -> str:
     try:
         found = importlib.metadata.version("relay-agent")
@@ -63,4 +75,5 @@ def describe(disk: Path) -> dict[str, str]:
         "relay": relay_version(),
         "redis": version("redis-server"),
         "gearmand": version("gearmand"),
+        "others": packages(),
     }

@@ -9,6 +9,7 @@ not installed, `Broken` for one that does not start or does not tell what it sho
 
 import contextlib
 import json
+import os
 import select
 import shutil
 import signal
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -71,6 +72,11 @@ class Peer:
     """One program with a directory of its own; `address` is what the load generator connects to."""
 
     name: str
+    #: what its good answer is worth when the power fails
+    worth = ""
+    start_s = START_S
+    #: beside what this process has
+    environment: Mapping[str, str] = {}
 
     def __init__(self, disk: Path) -> None:
         self.binary = program(self.name)
@@ -89,7 +95,7 @@ class Peer:
         self.log = self.dir / "log"
         command = self.command()
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ, **self.environment))
         try:
             self._wait()
         except BaseException:
@@ -98,7 +104,7 @@ class Peer:
         return self
 
     def _wait(self) -> None:
-        end = time.monotonic() + START_S
+        end = time.monotonic() + self.start_s
         while not accepts(self.reached_at()):
             if self.process.poll() is not None or time.monotonic() > end:
                 raise Broken(f"{self.name} does not accept:\n{self.end_of_log()}")
@@ -127,11 +133,14 @@ class Relay(Peer):
     """relay-agent with its defaults, but for where things lie; `upstream` is host:port."""
 
     name = "relay-agent"
+    worth = "fsync before the answer"
 
-    def __init__(self, disk: Path, upstream: str) -> None:
+    def __init__(self, disk: Path, upstream: str, more: str = "") -> None:
+        """`more` is further configuration."""
         super().__init__(disk)
         self.cli = program("relay-cli")
         self.upstream = upstream
+        self.more = more
 
     def command(self) -> list[str]:
         self.address = str(self.run / "relay.sock")
@@ -140,7 +149,7 @@ class Relay(Peer):
             f"[intake]\nsocket = {self.address}\n"
             f"[spool]\npath = {self.dir}/spool/spool.db\nmin_free = 0\n"
             f"[upstream]\nservers = {self.upstream}\n"
-            f"[control]\nsocket = {self.run}/control.sock\n"
+            f"[control]\nsocket = {self.run}/control.sock\n{self.more}"
         )
         return [self.binary, "--config-file", str(self.conf)]
 
@@ -151,6 +160,12 @@ class Relay(Peer):
             raise Broken(f"relay-cli status exits {told.returncode}: {told.stderr[-1000:]}\n{self.end_of_log()}")
         status: dict[str, Any] = json.loads(told.stdout)
         return status
+
+    def kept(self) -> int:
+        """Casts accepted and not yet done."""
+        status = self.status()
+        count: int = status["accepted"] - status["completed"]
+        return count
 
     def wait_for(self, key: str, count: int, timeout_s: float = 60) -> None:
         """Until the agent's own status counts exactly `count`; asked seldom, for asking costs a process."""
@@ -165,6 +180,7 @@ class Redis(Peer):
     """redis-server with an append-only file synced before each answer, and nothing else that writes."""
 
     name = "redis-server"
+    worth = "fsync before the answer (appendfsync always)"
 
     def command(self) -> list[str]:
         self.address = str(self.run / "redis.sock")
@@ -172,7 +188,7 @@ class Redis(Peer):
         options += ["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"]
         return [self.binary, *options]
 
-    def length(self) -> int:
+    def kept(self) -> int:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(10)
             sock.connect(self.address)
@@ -187,6 +203,7 @@ class Gearmand(Peer):
     """A bare gearmand: in memory, no queue of its own on disk."""
 
     name = "gearmand"
+    worth = "memory"
 
     def command(self) -> list[str]:
         self.port = free_port()

@@ -18,6 +18,19 @@ class Spread(NamedTuple):
     high: float
 
 
+#: what a contender costs: figure -> its heading
+COSTS = {"cpu_us": "cpu us a cast", "written": "bytes written a cast", "rss_mib": "resident MiB"}
+
+
+class Cost(NamedTuple):
+    """One line of the table of costs: medians of what each of COSTS was by round."""
+
+    row: str
+    contender: str
+    worth: str
+    found: dict[str, ByRound]
+
+
 class Line(NamedTuple):
     """One line of the table: one metric of one contender; `note` stands where there is no figure."""
 
@@ -67,9 +80,30 @@ def cells(line: Line) -> list[str]:
 HEAD = ("row", "who", "what", "median", "min .. max", "ratio", "min .. max")
 
 
-def layout(lines: Sequence[Line]) -> str:
-    rows = [list(HEAD), *(cells(line) for line in lines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+COST_HEAD = ("row", "who", *COSTS.values(), "what its answer is worth")
+
+
+def cost_cells(cost: Cost) -> list[str]:
+    figures = [number(statistics.median(cost.found[name].values())) for name in COSTS]
+    return [cost.row, cost.contender, *figures, cost.worth]
+
+
+def aligned(head: Sequence[str], lines: Iterable[list[str]]) -> str:
+    rows = [list(head), *lines]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     rows.insert(1, ["-" * width for width in widths])
     text = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(text)
+
+
+def layout(lines: Sequence[Line]) -> str:
+    return aligned(HEAD, map(cells, lines))
+
+
+def costs(found: Sequence[Cost]) -> str:
+    return aligned(COST_HEAD, map(cost_cells, found))
+
+
+def markdown(head: Sequence[str], lines: Iterable[list[str]]) -> str:
+    rows = [list(head), ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

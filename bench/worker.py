@@ -17,7 +17,8 @@ import select
 import sys
 import time
 
-from bench.load import FUNCTION, READ, connect, gearman
+from bench.load import READ, connect
+from bench.wire import FUNCTION, gearman
 
 # With 4 x 128 grabs a bare gearmand does 640,000 to 750,000 jobs/s on two cores, with 4 x 64 from 400,000 to 610,000,
 # with 4 x 8 some 150,000 and with 16 x 1 28,000: enough of them that the worker is not what is measured.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.load import REQUESTS, Answers, build
-from bench.table import Line, Spread, cells, layout, number, ratios, spread
+from bench.table import COSTS, Cost, Line, Spread, cells, cost_cells, layout, number, ratios, spread
+from bench.wire import REQUESTS
 from bench.worker import whole
 
 
@@ -62,7 +62,7 @@ def test_answers_cut_in_two_are_counted_once() -> None:
     good, bad = b"\0RES\0\0\0\x08\0\0\0\x05H:a:1", b"\0RES\0\0\0\x13\0\0\0\x05c\0txt"
     data = (good + bad + good) * 3
     for size in range(1, len(data) + 1):
-        answers = Answers(REQUESTS["relay"].mark)
+        answers = REQUESTS["relay"].answers()
         for at in range(0, len(data), size):
             answers.feed(data[at : at + size])
         assert answers.count == 6
@@ -76,7 +76,8 @@ def test_the_worker_takes_whole_packets_only() -> None:
         assert whole(data[:size]) == size // len(packet) * len(packet)
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
-def test_requests_are_of_one_size(kind: str) -> None:
-    """All requests of a run are of one size, so that the place of the next one is a multiplication."""
-    assert len(set(map(len, build(REQUESTS[kind], 1_100)))) == 1
+def test_costs_are_medians_beside_what_the_answer_is_worth() -> None:
+    """Each cost is the median of its rounds."""
+    found = {name: {1: 3.0, 2: 1.0, 3: 2.0} for name in COSTS}
+    cells = cost_cells(Cost("accept", "relay", "fsync", found))
+    assert cells == ["accept", "relay", "2.00", "2.00", "2.00", "fsync"]
