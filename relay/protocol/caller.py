@@ -249,7 +249,7 @@ class Conversation:
         if kind in (Kind.GET_STATUS, Kind.GET_STATUS_UNIQUE):
             return Question(kind, body)
         if kind == LINE:
-            command = b" ".join(body.split())
+            command = b" ".join(body.split()).lower()
             return Question(LINE, command) if command in admin.COMMANDS else admin.UNKNOWN
         if kind & OVERSIZE:
             return _REFUSED["payload_too_large"]

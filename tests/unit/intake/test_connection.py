@@ -507,6 +507,23 @@ def test_at_a_stop_everybody_gets_what_is_owed(path: Path) -> None:
     run(path, scenario)
 
 
+def test_at_a_stop_whoever_comes_late_is_not_read_from(path: Path) -> None:
+    """Accepted when the last words are over: nothing of it is taken, and its connection is closed."""
+
+    async def scenario(intake: Intake) -> None:
+        await intake.door.hush(GUARD_S)
+        late = await intake.call()
+        await late.send(submission())
+        assert await late.silent()
+        assert intake.door._unanswered == 0
+        await intake.door.leave(GUARD_S)
+        with contextlib.suppress(ConnectionResetError):
+            assert await late.read(1) == b""
+        assert intake.rows("SELECT count(*) FROM casts") == [(0,)]
+
+    run(path, scenario)
+
+
 def test_at_a_stop_what_has_come_over_tcp_is_answered(path: Path) -> None:
     """Casts that lie in the kernel while nothing is answered, because nothing more is read, are read and answered."""
 

@@ -6,8 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.cast import Priority
-from relay.protocol.caller import FUNCTION_LIMIT, SENTENCES, UNIQUE_LIMIT, Answers, Conversation, good_function, refusal
-from relay.protocol.framing import LENGTH_LIMIT, LINE_LIMIT, Framer
+from relay.protocol.caller import (
+    FUNCTION_LIMIT,
+    SENTENCES,
+    UNIQUE_LIMIT,
+    Answers,
+    Conversation,
+    Question,
+    good_function,
+    refusal,
+)
+from relay.protocol.framing import LENGTH_LIMIT, LINE, LINE_LIMIT, Framer
 from relay.protocol.packets import HEADER, HEADER_SIZE, REQ, RES, Kind, encode
 
 MAX = 1000
@@ -107,6 +116,12 @@ def test_an_unknown_text_line_gets_a_line_back(line: bytes) -> None:
     assert turn[0].count(b"\n") == 1
     assert turn[0].endswith(b"\r\n")
     assert turn[1:] == [ECHOED]
+
+
+@pytest.mark.parametrize("line", [b"STATUS", b" Status\t", b"status\r"])
+def test_a_text_command_may_be_in_capitals(line: bytes) -> None:
+    """As gearmand takes it, and with spaces around."""
+    assert Conversation(MAX).feed(line + b"\n") == [Question(LINE, b"status")]
 
 
 def test_answers_stand_in_the_order_of_the_requests() -> None:
