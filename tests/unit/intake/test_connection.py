@@ -631,6 +631,30 @@ def test_one_large_packet_behind_another_takes_its_place_in_line(path: Path, mon
     run(path, scenario)
 
 
+def test_who_waits_for_room_is_not_too_slow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it waits, while it has something to be read; one that has sent nothing more keeps itself back."""
+    monkeypatch.setattr(room, "HALF_BYTES", 100_000)
+
+    async def scenario(intake: Intake) -> None:
+        first = await intake.call()
+        await first.send(LARGE[:-1])
+        await idle()
+        eager, idler = await intake.call(), await intake.call()
+        await eager.send(LARGE)
+        await idler.send(LARGE[:50])
+        await idle()
+        now = asyncio.get_running_loop().time()
+        for connection in list(intake.door.connections):
+            if connection._in_line:  # type: ignore[attr-defined]
+                connection.look(now + PACKET_S + 1)
+        assert await idler.read(len(refusal("too_slow")) + 1) == refusal("too_slow")
+        assert await eager.silent()
+        await first.send(LARGE[-1:])
+        assert await eager.read(len(intake.created(1))) == intake.created(1)
+
+    run(path, scenario)
+
+
 def test_whoever_is_too_slow_frees_its_room_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it does not read that it was: others need not wait until it goes away."""
     monkeypatch.setattr(room, "HALF_BYTES", 100_000)
