@@ -594,6 +594,8 @@ LARGE = submission(payload=bytes(100_000))
 def test_a_line_of_any_length_goes_on_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When whoever held up a line of 400 leaves, all of them are read, however deep one thing leads to another."""
     monkeypatch.setattr(room, "HALF_BYTES", 100_000)
+    # no look comes by itself, or on a slow machine whoever stands still would give way
+    monkeypatch.setattr(door, "LOOK_S", 1e6)
 
     async def scenario(intake: Intake) -> None:
         first = await intake.call()
@@ -616,6 +618,8 @@ def test_a_line_of_any_length_goes_on_at_once(path: Path, monkeypatch: pytest.Mo
 def test_one_large_packet_behind_another_takes_its_place_in_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends many lets those in between that wait."""
     monkeypatch.setattr(room, "HALF_BYTES", 100_000)
+    # no look comes by itself, or on a slow machine whoever stands still would give way
+    monkeypatch.setattr(door, "LOOK_S", 1e6)
 
     async def scenario(intake: Intake) -> None:
         many, one = await intake.call(), await intake.call()
@@ -634,6 +638,8 @@ def test_one_large_packet_behind_another_takes_its_place_in_line(path: Path, mon
 def test_who_waits_for_room_is_not_too_slow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it waits, while it has something to be read; one that has sent nothing more keeps itself back."""
     monkeypatch.setattr(room, "HALF_BYTES", 100_000)
+    # no look comes by itself, or on a slow machine whoever stands still would give way
+    monkeypatch.setattr(door, "LOOK_S", 1e6)
 
     async def scenario(intake: Intake) -> None:
         first = await intake.call()
@@ -658,6 +664,8 @@ def test_who_waits_for_room_is_not_too_slow(path: Path, monkeypatch: pytest.Monk
 def test_whoever_is_too_slow_frees_its_room_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it does not read that it was: others need not wait until it goes away."""
     monkeypatch.setattr(room, "HALF_BYTES", 100_000)
+    # no look comes by itself, or on a slow machine whoever stands still would give way
+    monkeypatch.setattr(door, "LOOK_S", 1e6)
 
     async def scenario(intake: Intake) -> None:
         slow = await intake.call()
