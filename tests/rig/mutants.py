@@ -18,7 +18,7 @@ from relay.forwarder import lanes, loop, outlet, rotation, sending, trials, wind
 from relay.intake import room
 from relay.protocol.upstream import Conversation
 from relay.settings import Forwarder
-from relay.spool import ballast, committer, opening, quarantine, taking
+from relay.spool import accepting, ballast, committer, opening, preparing, quarantine, taking, watching
 from relay.upstream.health import Health
 from relay.upstream.link import Link
 
@@ -190,6 +190,28 @@ def ends_links_on_reload() -> None:
     outlet.Outlet.configure = lambda self, _limits, _settings: self.close()  # type: ignore[method-assign]
 
 
+def forgets_uniques() -> None:
+    """`-` is no unique."""
+    accepting.kept_unique = preparing.kept_unique = lambda unique, _payload: None if unique == b"-" else unique or None
+
+
+def sends_at_once() -> None:
+    """Casts go out before the server has answered anything."""
+    made = Link.connection_made
+
+    def trusting(link: Link[Any], transport: Any) -> None:
+        made(link, transport)
+        link._conversation._open = True
+        link._listener.opened(link)
+
+    Link.connection_made = trusting  # type: ignore[method-assign]
+
+
+def deaf_to_readers() -> None:
+    """A log that a reader keeps long is not told."""
+    watching._long_log = lambda _path: None
+
+
 OTHERS = {
     mutate.__name__: mutate
     for mutate in (
@@ -203,6 +225,9 @@ OTHERS = {
         dies_of_sigterm,
         goes_by_the_wall_clock,
         commits_alone,
+        forgets_uniques,
+        sends_at_once,
+        deaf_to_readers,
         forgets_doubts,
         sends_one_unique,
         believes_at_once,
