@@ -26,6 +26,7 @@ from typing import Any
 import relay
 from relay.agent import descriptors, notify
 from relay.agent.chores import Chores
+from relay.agent.reloading import needing_restart
 from relay.cast import LaneName
 from relay.clock import Clock
 from relay.control.server import Control
@@ -205,15 +206,7 @@ class Service:
         running, self._settings = self._running, new
         self._spool.limit(new.spool)
         self._forwarder.configure(new.forwarder, new.upstream)
-        fixed = [
-            name
-            for name, before, after in (
-                ("[intake]", running.intake, new.intake),
-                ("[control]", running.control, new.control),
-                ("[spool] path", running.spool.path, new.spool.path),
-            )
-            if before != after
-        ]
+        fixed = needing_restart(running, new)
         text = f"{', '.join(fixed)} changed: needs restart" if fixed else None
         self._note("needs_restart", text)
         log.info("the configuration was reloaded")

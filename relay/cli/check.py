@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
         raise (Failed if os.access(path.parent, os.W_OK) else NotPermitted)(str(error)) from None
     try:
         seen = _Seen(checking.check(path))
-        formats.show_rows(options, COLUMNS, seen)
+        if seen.any or options.format != "table":
+            formats.show_rows(options, COLUMNS, seen)
         if not seen.findings:
             print(f"{path} is sound", file=sys.stderr)
             return DONE
@@ -80,10 +82,12 @@ class _Seen:
     """The findings as rows, counted as they go by."""
 
     def __init__(self, findings: Iterator[Finding]) -> None:
+        self._first = next(findings, None)
         self._source = findings
         self.findings = 0
+        self.any = self._first is not None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for finding in self._source:
+        for finding in chain([self._first] if self._first is not None else [], self._source):
             self.findings += 1
             yield finding._asdict()

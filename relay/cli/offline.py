@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,20 @@ from relay.cli.exits import Failed, NotPermitted, NotRunning, Owned
 
 if TYPE_CHECKING:
     from relay.spool.offline import Spooled
+
+#: what is imported late, and what that imports: the owner of a spool may not be able to read where Python's modules are
+_NEEDED = (
+    "csv",
+    "encodings.ascii",
+    "encodings.latin_1",
+    "encodings.unicode_escape",
+    "yaml",
+    "sqlite_utils",
+    "relay.spool.checking",
+    "relay.spool.offline",
+    "relay.spool.quarantine",
+    "relay.spool.repairing",
+)
 
 
 @contextmanager
@@ -56,6 +71,8 @@ def become_owner(path: Path) -> None:
     except OSError:
         return
     if os.geteuid() == 0 and owner.st_uid != 0:
+        for name in _NEEDED:
+            import_module(name)
         os.setegid(owner.st_gid)
         os.seteuid(owner.st_uid)
 

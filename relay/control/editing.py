@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: names of casts in one request
 NAMES = 10_000
+#: the latest moment that a hold may last until (Unix seconds): the end of the year 9999
+LATEST_S = 253402300799
 #: characters of a name in the log
 SHOWN_NAME = 128
 
@@ -75,10 +77,11 @@ class Editing:
     async def _lines(self, edit: Edit, selection: Selection, dry_run: bool, words: str) -> AsyncGenerator[bytes, None]:
         """Do it slice by slice, and say how far it is."""
         tally, done, wrong = Tally(), False, ""
+        ended: list[str] = []
         try:
             async with self.lock:
                 if edit.verb is Verb.RELEASE and not dry_run:
-                    await self._end_holds(selection)
+                    await self._end_holds(selection, ended)
                 async with aclosing(self.run(edit, selection, dry_run=dry_run)) as slices:
                     async for more in slices:
                         tally.add(more)
@@ -89,8 +92,9 @@ class Editing:
         finally:
             if not dry_run:
                 counts = f"matched {tally.matched}, changed {tally.changed}, skipped {tally.skipped}"
+                holds = f"; ended the hold of new casts of {', '.join(ended)}" if ended else ""
                 end = "" if done else "; broken off"
-                log.info("uid %s: %s %s: %s%s", edit.uid, edit.verb.value, words, counts, end)
+                log.info("uid %s: %s %s: %s%s%s", edit.uid, edit.verb.value, words, counts, holds, end)
         yield _line(tally, dry_run=dry_run, **({"error": wrong} if wrong else {"done": True}))
 
     async def run(self, edit: Edit, selection: Selection, *, dry_run: bool = False) -> AsyncGenerator[Tally, None]:
@@ -111,11 +115,12 @@ class Editing:
 
     # -- holds of what is still to come ----------------------------------------------------------------------------
 
-    async def _end_holds(self, selection: Selection) -> None:
-        """A release by a hold's own pattern ends that hold, and one of everything ends all."""
+    async def _end_holds(self, selection: Selection, ended: list[str]) -> None:
+        """A release by a hold's own pattern ends that hold, and one of everything ends all; `ended` gets them."""
         if selection.names is None:
             for hold in self._spool.holds.ended_by(selection.wanted.given()):
                 await self._spool.release_new(hold.pattern)
+                ended.append(hold.pattern)
 
     async def _holds(self, _request: Request) -> Answer:
         return {"holds": await self._read(partial(reading.holds, self._spool.path))}
@@ -125,10 +130,11 @@ class Editing:
         pattern, until = asked.get("function"), asked.get("until")
         if not isinstance(pattern, str) or not pattern:
             raise Refused(400, "bad_request", "function is a glob.")
-        if until is not None and not isinstance(until, int | float):
+        if until is not None and not (isinstance(until, int | float) and 0 <= until <= LATEST_S):
             raise Refused(400, "bad_request", "until is a Unix time in seconds.")
         await self._spool.hold_new(pattern, None if until is None else round(until * 1e6))
-        log.info("uid %s: hold new function=%s until=%s", request.uid, repr(pattern), until)
+        end = "" if until is None else f" until={_time(until)}"
+        log.info("uid %s: hold new function=%r%s", request.uid, pattern, end)
         return await self._holds(request)
 
 
@@ -158,9 +164,15 @@ def words_of(asked: Mapping[str, Any]) -> str:
     """What was selected, for the log: never more than a line."""
     if asked.get("casts") is not None:
         names = asked["casts"]
-        return f"{len(names)} named casts ({', '.join(map(_shown, names[:3]))}{', ...' if len(names) > 3 else ''})"
+        some = f"{', '.join(map(_shown, names[:3]))}{', ...' if len(names) > 3 else ''}"
+        return f"{len(names)} named cast{'s' * (len(names) != 1)} ({some})"
     wanted, limit = filter_of((asked.get("filter") or {}).items())
     return spell(wanted, limit) or "all"
+
+
+def _time(moment: float) -> str:
+    """A Unix time for the log."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def _shown(name: str) -> str:

@@ -3,8 +3,8 @@ port on which anybody may read metrics and health.
 
 Promises: everything a peer may send is bounded: HEADER_LIMIT bytes of header, BODY_LIMIT of body, REQUEST_S
 for a whole request, MAX_CONNECTIONS at a time (on each, so that the port cannot shut the socket); a peer that
-reads slowly is waited for, up to WRITE_S without progress, and costs one piece of an answer.  A connection is
-kept for the next request.
+reads slowly is waited for, up to WRITE_S without progress (PUBLIC_WRITE_S on the port), and costs one piece of an
+answer; then the connection is cut.  A connection is kept for the next request.
 
 Never does: read the disk or decide what an answer is; `routes` does.
 
@@ -44,8 +44,8 @@ IMPORT_LIMIT = 96 * 1024 * 1024
 MAX_CONNECTIONS = 32
 #: seconds for a request to come whole, the wait for its first byte included
 REQUEST_S = 30.0
-#: seconds without a byte taken: a pager in front of which somebody reads may well pause
-WRITE_S = 600.0
+#: seconds without a byte taken: on the socket, where somebody may read in front of a pager, and on the port
+WRITE_S, PUBLIC_WRITE_S = 600.0, 30.0
 _READ_SIZE = 16 * 1024
 _JSON = "application/json"
 _JSON_LINES = "application/jsonl"
@@ -102,10 +102,10 @@ class Control:
         self._routes.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._begin(_Peer(reader, writer, self._routes.answer), self._open)
+        self._begin(_Peer(reader, writer, self._routes.answer, WRITE_S), self._open)
 
     def _accept_anybody(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._begin(_Peer(reader, writer, self._routes.answer_anybody), self._public)
+        self._begin(_Peer(reader, writer, self._routes.answer_anybody, PUBLIC_WRITE_S), self._public)
 
     def _begin(self, peer: _Peer, others: set[asyncio.Task[None]]) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(peer, len(others) < MAX_CONNECTIONS))
@@ -127,7 +127,7 @@ class Control:
         except Exception:  # a bug midway through an answer must not end the agent either
             log.exception("an answer on the control socket broke off")
         finally:
-            peer.close()
+            await peer.close()
 
     async def _exchange(self, peer: _Peer) -> bool:
         """One request and its answer; True when the connection is good for another."""
@@ -161,11 +161,12 @@ class Control:
 class _Peer:
     """One connection: requests in, answers out."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask: Ask) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask: Ask, patience_s: float) -> None:
         self._reader = reader
         self._writer = writer
         #: what its requests are put to
         self.ask = ask
+        self._patience_s = patience_s
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_LIMIT)
         connection: socket.socket = writer.get_extra_info("socket")
         self._uid = peer_uid(connection)
@@ -228,9 +229,16 @@ class _Peer:
         self._http.start_next_cycle()
         return True
 
-    def close(self) -> None:
-        """End the connection."""
+    async def close(self) -> None:
+        """End the connection, once what was answered is on its way, or that takes too long."""
         self._writer.close()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._writer.wait_closed()
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            self._writer.transport.abort()
 
     async def _whole(self, text: Text, headers: list[tuple[str, str]]) -> None:
         headers += [("Content-Type", text.content_type), ("Content-Length", str(len(text.body)))]
@@ -242,7 +250,7 @@ class _Peer:
             data = self._http.send(event)
             if data:
                 self._writer.write(data)
-        async with asyncio.timeout(WRITE_S):
+        async with asyncio.timeout(self._patience_s):
             await self._writer.drain()
 
 

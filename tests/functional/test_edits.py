@@ -264,3 +264,24 @@ def test_each_change_is_a_line_of_the_log(rig: Rig) -> None:
     change(agent, "hold", "--function", "no*", "--yes")
     line = f"uid {os.geteuid()}: hold function='no*': matched 2, changed 2, skipped 0"
     assert agent.log.count(": hold function=") == agent.log.count(line) == 1
+
+
+def test_holds_of_what_is_to_come_and_their_ends_are_lines_of_the_log(rig: Rig) -> None:
+    """Who held what until when; a release that ends such a hold says so; one that lapses says how many it let go."""
+    agent, me = rig.agent(NO_SERVER), f"uid {os.geteuid()}"
+    change(agent, "hold", "--function", "a", "--new", "--yes")
+    change(agent, "hold", "--function", "b*", "--new", "--until", "@4000000000", "--yes")
+    cast_all(agent.socket, b"a", [b"x"])
+    change(agent, "release", "--function", "a", "--yes")
+    change(agent, "release", "--all", "--yes")
+    change(agent, "hold", "--function", "c", "--new", "--until", "1s", "--yes")
+    cast_all(agent.socket, b"c", [b"x", b"y"])
+    until(lambda: states(agent) == {"ready": 3}, "the hold lapses")
+    for line in (
+        f"{me}: hold new function='a'\n",
+        f"{me}: hold new function='b*' until=2096-10-02T07:06:40Z\n",
+        f"{me}: release function='a': matched 1, changed 1, skipped 0; ended the hold of new casts of a\n",
+        f"{me}: release all: matched 0, changed 0, skipped 0; ended the hold of new casts of b*\n",
+    ):
+        assert agent.log.count(line) == 1, line
+    until(lambda: "the hold of new casts of c lapsed: released 2\n" in agent.log, "the log says so")

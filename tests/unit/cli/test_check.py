@@ -47,6 +47,8 @@ def test_a_sound_spool_is_0(conf: Path, capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr()
     assert json.loads(printed.out) == []
     assert printed.err == f"{spool_of(conf)} is sound\n"
+    assert check(conf) == 0
+    assert capsys.readouterr().out == "", "a table of nothing is nothing"
 
 
 def test_a_spool_that_is_not_is_1(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:

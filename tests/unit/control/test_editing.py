@@ -10,6 +10,7 @@ from relay.control.editing import words_of
     [
         ({"all": True}, "all"),
         ({"exported": True}, "all"),
+        ({"casts": ["1"]}, "1 named cast (1)"),
         ({"casts": ["1", "2", "3", "4"]}, "4 named casts (1, 2, 3, ...)"),
     ],
 )

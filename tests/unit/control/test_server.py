@@ -381,6 +381,31 @@ def test_half_a_request_has_a_deadline(tmp_path: Path, monkeypatch: pytest.Monke
     asyncio.run(story())
 
 
+def test_who_does_not_read_on_the_port_soon_gives_his_place_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that asks again and again and takes no answer is cut off after PUBLIC_WRITE_S, and so is one that left."""
+    monkeypatch.setattr(server, "PUBLIC_WRITE_S", 0.2)
+    sockets: list[socket.socket] = []
+
+    async def story() -> None:
+        async with rig(tmp_path) as r:
+            ours, theirs = socket.socketpair()
+            for one in (ours, theirs):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            sockets.append(theirs)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            theirs.sendall(b"GET /metrics HTTP/1.1\r\nHost: r\r\n\r\n" * 40)
+            r.control._accept_anybody(reader, writer)
+            (task,) = r.control._public
+            await asyncio.wait_for(asyncio.shield(task), 30)
+            assert not r.control._public
+            assert ours.fileno() == -1
+
+    asyncio.run(story())
+    sockets[0].close()
+
+
 def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than the bound is told so and closed; when another leaves there is room again."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
