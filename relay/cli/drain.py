@@ -57,7 +57,20 @@ def run(options: argparse.Namespace) -> int:
     if not options.no_wait:
         answer = _wait(agent, answer, None if options.timeout is None else began + options.timeout)
     _show(options, answer)
+    if answer["state"] == "drained":
+        for text in _set_aside(agent):
+            print(f"Not counted: {text}", file=sys.stderr)
     return NOT_DRAINED if answer["remaining"] else DONE
+
+
+def _set_aside(agent: Agent) -> list[str]:
+    """What lies beside the spool, so that nothing is said of it: casts may be in there."""
+    try:
+        problems = agent.ask("GET", "/v1/status")["problems"]
+    except Failed:
+        # one that has just ended said the other thing before
+        return []
+    return [problem["text"] for problem in problems if problem["code"] == "quarantined"]
 
 
 def _wait(agent: Agent, answer: dict[str, Any], deadline: float | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What `top` shows, as lines of text: two looks at the agent become a screen of a width and a height.
 
-Pure: looks, sort key, filter and size in, lines out, none longer than the width, not more than the height.  Rates are
-the differences of two looks; with one look there are none yet.
+Pure: looks, sort key, filter and size in, lines out, none wider than the width, not more than the height, and in them
+nothing that a terminal would obey or could not show.  Rates are the differences of two looks; with one look there are
+none yet.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
+from unicodedata import combining, east_asian_width
 
 from relay.clock import spell
 
@@ -64,8 +66,10 @@ def rows(before: Look | None, now: Look, sort: str, pattern: str) -> list[dict[s
     return found
 
 
-def screen(before: Look | None, now: Look, sort: str, pattern: str, size: tuple[int, int], note: str) -> list[str]:
-    """The lines, for a terminal of (columns, lines); `note` stands in the last one."""
+def screen(
+    before: Look | None, now: Look, sort: str, pattern: str, size: tuple[int, int], note: str, encoding: str = "utf-8"
+) -> list[str]:
+    """The lines, for a terminal of (columns, lines) and an encoding; `note` stands in the last one."""
     width, height = size
     lines = _head(before, now)
     shown = rows(before, now, sort, pattern)
@@ -75,7 +79,7 @@ def screen(before: Look | None, now: Look, sort: str, pattern: str, size: tuple[
     # what has nothing to tell stands below what has, and need not be seen
     lines += [_row(row, width) for row in shown[:room]]
     lines += [""] * (height - 1 - len(lines))
-    return [clean(line)[:width] for line in [*lines[: height - 1], note]]
+    return [fitted(line, width, encoding) for line in [*lines[: height - 1], note]]
 
 
 def _head(before: Look | None, now: Look) -> list[str]:
@@ -150,6 +154,19 @@ def size_of(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
+
+
+def fitted(text: str, width: int, encoding: str) -> str:
+    """As much of a text as the width holds; some letters of other scripts take two columns, and some none."""
+    text = clean(text)
+    if text.isascii():
+        return text[:width]
+    text = text.encode(encoding, "replace").decode(encoding)
+    for end, char in enumerate(text):
+        width -= 0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1
+        if width < 0:
+            return text[:end]
+    return text
 
 
 def clean(text: str) -> str:

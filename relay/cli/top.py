@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from relay.cli.arguments import count, duration
 from relay.cli.ask import Agent
 from relay.cli.exits import DONE, Failed, Misused, NotPermitted, NotRunning
-from relay.cli.screen import KEYS, SORTS, Look, screen
+from relay.cli.screen import KEYS, SORTS, Look, clean, screen
 
 if TYPE_CHECKING:
     import curses
@@ -68,7 +68,8 @@ def _print(options: argparse.Namespace, agent: Agent) -> int:
     for number in range(1 if options.number is None else options.number):
         time.sleep(options.interval if number else min(FIRST_S, options.interval))
         now = look(agent)
-        lines = screen(before, now, options.sort, options.function, (PLAIN[0], PLAIN[1] + len(now.functions)), "")
+        size = PLAIN[0], PLAIN[1] + len(now.functions)
+        lines = screen(before, now, options.sort, options.function, size, "", sys.stdout.encoding)
         print("\n".join(lines).rstrip(), end="\n\n" if options.number and number + 1 < options.number else "\n")
         before = now
     return DONE
@@ -87,6 +88,8 @@ def _live(options: argparse.Namespace, agent: Agent) -> int:
         curses.setupterm()
     except curses.error as error:
         raise Failed(f"this terminal cannot be drawn on ({error}); -n 1 prints text") from None
+    if curses.tigetstr("cup") is None:
+        raise Failed("this terminal cannot be drawn on (its cursor cannot be moved); -n 1 prints text")
     return curses.wrapper(lambda window: _Live(options, agent, window).run())
 
 
@@ -142,9 +145,10 @@ class _Live:
         height, width = self._window.getmaxyx()
         note = f"filter: {self._typed}_" if self._typed is not None else self._trouble or KEYS
         if self._now is None:
-            lines = ["waiting for the agent", *[""] * (height - 2), note[:width]]
+            lines = ["waiting for the agent", *[""] * (height - 2), clean(note)[:width]]
         else:
-            lines = screen(self._before, self._now, self._sort, self._pattern, (width, height), note)
+            encoding = self._window.encoding
+            lines = screen(self._before, self._now, self._sort, self._pattern, (width, height), note, encoding)
         self._window.erase()
         for y, line in enumerate(lines[:height]):
             try:

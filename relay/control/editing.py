@@ -134,7 +134,7 @@ class Editing:
             raise Refused(400, "bad_request", "until is a Unix time in seconds.")
         await self._spool.hold_new(pattern, None if until is None else round(until * 1e6))
         end = "" if until is None else f" until={_time(until)}"
-        log.info("uid %s: hold new function=%r%s", request.uid, pattern, end)
+        log.info("uid %s: hold new function=%s%s", request.uid, repr(pattern), end)
         return await self._holds(request)
 
 

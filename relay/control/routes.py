@@ -146,6 +146,9 @@ class Routes:
                 casts.close()
 
     async def _blockers(self, _request: Request) -> Answer:
+        if answers.state_of(answers.total(self._spool.counts.values()), self._spool.draining) == "drained":
+            # a change may stand on disk that the counts do not have yet, and who is told so switches the host off
+            await self._spool.catch_up()
         return answers.drain(self._spool.counts, self._facts(), self._spool.draining)
 
     async def _drain(self, request: Request) -> Answer:

@@ -285,11 +285,20 @@ class Spool:
 
     async def resume(self) -> None:
         """Accept again; raises SpoolUnusable where the disk fails."""
+        # first: from the COMMIT on, which is told later, nobody may be told that nothing comes any more
+        before, self.draining = self.draining, False
         try:
             await self._writer.drain(False)
         except sqlite3.Error as error:
+            self.draining = before
             raise SpoolUnusable(f"{self._path}: {error}") from None
-        self.draining = False
+
+    async def catch_up(self) -> None:
+        """Returns once the counts have all that was handed to the writer before; SpoolUnusable where the disk fails."""
+        try:
+            await self._writer.call(lambda _: None)
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{self._path}: {error}") from None
 
     @property
     def holds(self) -> Holds:

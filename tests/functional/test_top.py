@@ -94,6 +94,10 @@ def test_keys_sort_filter_and_quit(rig: Rig, terminals: list[Terminal]) -> None:
     terminal.read_until(b"filter: _")
     terminal.press(b"billx\x7f\r")
     terminal.read_until(b"*bill*")
+    for lines, columns in ((10, 20), (2, 5), (24, 80)):
+        ioctl(terminal.other, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        os.killpg(terminal.process.pid, signal.SIGWINCH)
+        terminal.read_until(b"relay")
     terminal.press(b"q")
     terminal.ended_well()
 

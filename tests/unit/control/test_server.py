@@ -20,10 +20,12 @@ from relay.cli.ask import Agent
 from relay.cli.exits import Failed, NotPermitted
 from relay.clock import Clock
 from relay.control import routes, server, views
+from relay.control.requests import Request
 from relay.control.server import Control
 from relay.errors import SocketUnusable, SpoolUnusable
 from relay.facts import Facts, Problem
 from relay.spool import reading
+from relay.spool.edits import Edit, Verb
 from relay.spool.spool import Spool
 
 
@@ -190,6 +192,33 @@ def test_drain_refuses_waits_and_ends_by_resume(tmp_path: Path, caplog: pytest.L
         f"uid {os.getuid()}: drain: backlog 1",
         f"uid {os.getuid()}: resume: backlog 1",
     ]
+
+
+def test_drained_is_said_of_what_is_on_disk(tmp_path: Path) -> None:
+    """A revive that was handed to the writer before the question is in the answer, though it was told of later."""
+
+    async def story() -> None:
+        async with rig(tmp_path) as r:
+            await r.append(b"f")
+            ((name, _),) = r.spool.counts.items()
+            (id_,) = [cast["id"] for cast in reading.backlog(r.spool.path, reading.Filter(), None, 0)]
+            await r.spool.edit(Edit(Verb.BURY, 0), {id_: name.number})
+            await r.spool.drain()
+            asked = Request("GET", "/v1/drain", [], 0)
+            drained: Any = await r.control._routes.answer(asked)
+            assert (drained["state"], drained["dead"]) == ("drained", 1)
+            revive = asyncio.create_task(r.spool.edit(Edit(Verb.REVIVE, 0), {id_: name.number}))
+            await asyncio.sleep(0)
+            said: Any = await r.control._routes.answer(asked)
+            assert (said["state"], said["remaining"], said["dead"]) == ("draining", 1, 0)
+            await revive
+            resume = asyncio.create_task(r.spool.resume())
+            await asyncio.sleep(0)
+            running: Any = await r.control._routes.answer(asked)
+            assert running["state"] == "running"
+            await resume
+
+    asyncio.run(story())
 
 
 def test_changes_need_root_or_the_agents_own_uid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
