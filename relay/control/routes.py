@@ -22,24 +22,22 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
-from relay.clock import Clock
 from relay.control import answers, health, metrics
 from relay.control.editing import Editing
 from relay.control.moving import Moving
 from relay.control.requests import Answer, Refused, Request, Text, filter_of, may_change
+from relay.control.sources import Sources
 from relay.control.tables import Tables
 from relay.control.upstreams import Upstreams
 from relay.control.views import Views
 from relay.errors import SpoolUnusable
-from relay.facts import Facts, Problem
 from relay.spool import reading
-from relay.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +52,12 @@ _Route: TypeAlias = Callable[[Request], Awaitable[Answer]]
 class Routes:
     """The paths, over a spool and what others know."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        facts: Callable[[], Facts],
-        clock: Clock,
-        version: str,
-        problems: Callable[[], Sequence[Problem]],
-        rejected: Callable[[], Mapping[str, int]],
-    ) -> None:
-        self._spool = spool
-        self._facts = facts
-        self._clock = clock
+    def __init__(self, sources: Sources) -> None:
+        self._spool = spool = sources.spool
+        self._facts = facts = sources.facts
+        self._clock = clock = sources.clock
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="control")
-        self._views = Views(spool, facts, clock, version, problems, rejected, self._threads)
+        self._views = Views(sources, self._threads)
         self._changing = asyncio.Lock()
         editing = Editing(spool, clock, self._views.read)
         self._courtesy = editing.courtesy

@@ -30,6 +30,7 @@ from relay import settings
 from relay.clock import Clock
 from relay.control.requests import Answer, Refused, Request, Text, may_change
 from relay.control.routes import Routes
+from relay.control.sources import Sources
 from relay.doors import KEEP_PATH, close_door, inode, open_door, peer_uid
 from relay.errors import RelayError, SocketUnusable
 from relay.facts import Facts, Problem
@@ -67,7 +68,7 @@ class Control:
         rejected: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._settings = settings
-        self._routes = Routes(spool, facts, clock, version, problems, rejected)
+        self._routes = Routes(Sources(spool, facts, clock, version, problems, rejected))
         self._servers: list[asyncio.Server] = []
         self._inode: int | None = None
         #: the conversations on the socket, and on the port

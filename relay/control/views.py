@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from relay.clock import Clock
 from relay.control import answers, health, metrics
+from relay.control.sources import Sources
 from relay.errors import SpoolUnusable
-from relay.facts import Facts, Problem
+from relay.facts import Problem
 from relay.spool import reading
 from relay.spool.reading import Oldest
-from relay.spool.spool import Spool
 
 #: seconds that the oldest cast found is where the next look for it begins
 OLDEST_GOOD_S = 60.0
@@ -33,22 +32,11 @@ _T = TypeVar("_T")
 class Views:
     """Over a spool and what others know; `threads` are for what waits for the disk."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        facts: Callable[[], Facts],
-        clock: Clock,
-        version: str,
-        problems: Callable[[], Sequence[Problem]],
-        rejected: Callable[[], Mapping[str, int]],
-        threads: Executor,
-    ) -> None:
-        self._spool = spool
-        self._facts = facts
-        self._clock = clock
-        self._version = version
-        self._problems = problems
-        self._rejected = rejected
+    def __init__(self, sources: Sources, threads: Executor) -> None:
+        self._sources = sources
+        self._spool = sources.spool
+        self._facts = sources.facts
+        self._clock = sources.clock
         self._threads = threads
         self._oldest = _OldestKnown()
         self._health: dict[str, Any] = {}
@@ -77,8 +65,8 @@ class Views:
             accepting=spool.refusing is None,
             oldest_seconds=max(0, now - found.accepted_at) / 1e6 if found else 0.0,
             spool_bytes=spool.bytes_on_disk(),
-            problems=[*self._problems(), *problems],
-            version=self._version,
+            problems=[*self._sources.problems(), *problems],
+            version=self._sources.version,
         )
 
     async def metrics(self) -> bytes:
@@ -91,7 +79,7 @@ class Views:
             {name: counts.copy() for name, counts in self._spool.counts.items()},
             {upstream.server: upstream.completed for upstream in facts.upstreams},
             facts.failed,
-            dict(self._rejected()),
+            dict(self._sources.rejected()),
             {
                 "relay_commit_seconds": ("Duration of a COMMIT.", pulse.commit_seconds),
                 "relay_batch_casts": ("Casts accepted by one COMMIT.", pulse.batch_casts),
@@ -108,7 +96,7 @@ class Views:
         if now >= self._health_until:
             since = self._spool.pulse.committing_since
             committing_s = 0.0 if since is None else now - since
-            self._health = health.health(self._facts(), self._problems(), committing_s, self._version)
+            self._health = health.health(self._facts(), self._sources.problems(), committing_s, self._sources.version)
             self._health_until = now + HEALTH_GOOD_S
         return self._health
 

@@ -8,6 +8,7 @@ import relay
 from relay.clock import Clock
 from relay.control import requests, server
 from relay.control.routes import Routes
+from relay.control.sources import Sources
 from relay.facts import Facts
 from tests.docs.documents import DOCS, rows, sections
 
@@ -17,7 +18,7 @@ SOURCE = Path(relay.__file__).parent / "control"
 
 def paths() -> set[tuple[str, str]]:
     """(path, method) as the routes have them."""
-    made = Routes(None, Facts, Clock(), "", list, dict)  # type: ignore[arg-type]  # a spool that nobody asks
+    made = Routes(Sources(None, Facts, Clock(), "", list, dict))  # type: ignore[arg-type]  # a spool that nobody asks
     try:
         return {(path, method) for path, methods in made._table.items() for method in methods}
     finally:
