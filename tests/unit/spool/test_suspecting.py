@@ -1,6 +1,7 @@
 """A spool is called broken when it is, at two looks, and never because a disk failed to read."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.clock import Clock
-from relay.spool import checking, quarantine, suspecting
+from relay.spool import checking, suspecting
 from relay.spool.suspecting import Suspicion, find, is_sign
 from tests.unit.spool.writing import NOW, Writer, cast, setback
 
@@ -58,15 +59,39 @@ def test_a_disk_that_fails_to_read_is_no_damage(writer: Writer, monkeypatch: pyt
     def fails(path: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(quarantine, "read_whole", fails)
+    monkeypatch.setattr(suspecting, "read_elsewhere", fails)
     with pytest.raises(OSError, match="Input/output"):
         find(writer.path)
 
     def passes(path: Path) -> None:
         writer.conn.execute("UPDATE lanes SET accepted = accepted - 1")
 
-    monkeypatch.setattr(quarantine, "read_whole", passes)
+    monkeypatch.setattr(suspecting, "read_elsewhere", passes)
     assert find(writer.path) is None
+
+
+def locks_of(writer: Writer) -> list[list[str]]:
+    """The locks that this process has on the spool's files, as the kernel lists them."""
+    inodes = {str(Path(f"{writer.path}{end}").stat().st_ino) for end in ("", "-wal", "-shm")}
+    held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sorted(line[1:] for line in held if line[4] == str(os.getpid()) and line[5].rpartition(":")[2] in inodes)
+
+
+def test_a_look_leaves_the_writer_its_locks(writer: Writer) -> None:
+    """Whoever closes a file of the database in the writer's process takes them: then others remove the log in use."""
+    before = locks_of(writer)
+    assert before
+    writer.conn.execute("UPDATE lanes SET accepted = accepted + 1")
+    assert find(writer.path) is not None
+    assert locks_of(writer) == before
+
+
+def test_what_cannot_be_read_elsewhere_is_an_error(tmp_path: Path) -> None:
+    """With the words of whoever tried."""
+    path = tmp_path / "spool.db"
+    path.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        suspecting.read_elsewhere(path)
 
 
 def test_a_look_is_of_one_moment(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
