@@ -64,10 +64,16 @@ def test_a_whole_log_is_sound(path: Path) -> None:
     conn.close()
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("number", range(1, 6))
 @pytest.mark.parametrize("at", [2, 6, 10, 14, 18, 22, 24, 2000, FRAME - 1])
-def test_a_flip_is_noticed_wherever_it_is(path: Path, number: int, at: int) -> None:
-    """Page number, size, salts, checksum and content of a frame: damaged where promised frames follow."""
+def test_a_flip_is_noticed_wherever_it_is(
+    path: Path, number: int, at: int, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page number, size, salts, checksum and content of a frame: damaged where promised frames follow; the same whether
+    SQLite says how far it reads, or it is found out alone."""
+    if alone:
+        monkeypatch.setattr(wal, "_reached", lambda _: None)
     last = ends(path)[number - 1]
     flip(path, 32 + (last - 1) * FRAME + at)
     found = inspect(path)
@@ -124,8 +130,47 @@ def test_two_failed_commits_behind_one_another_are_torn(path: Path) -> None:
     assert inspect(path).state == State.TORN
 
 
-def test_only_so_much_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that a reader let grow without end does not make the start wait: LIMIT bytes are looked at."""
+@pytest.fixture
+def summed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes that are summed, a number each time."""
+    sizes: list[int] = []
+    real = wal._sum
+
+    def counted(data: bytes, first: int, second: int, order: str) -> tuple[int, int]:
+        sizes.append(len(data))
+        return real(data, first, second, order)
+
+    monkeypatch.setattr(wal, "_sum", counted)
+    return sizes
+
+
+def test_what_sqlite_reads_is_not_summed_again(path: Path, summed: list[int]) -> None:
+    """Of a sound log the header alone; of a damaged one only from the last good COMMIT until damage is sure."""
+    assert inspect(path).state == State.SOUND
+    assert summed == [24]
+    summed.clear()
+    first, second = ends(path)[:2]
+    flip(path, 32 + first * FRAME + 100)
+    found = inspect(path)
+    assert (found.state, found.frames) == (State.DAMAGED, first)
+    assert found.unread == (frames(path) - first) * FRAME
+    # twice each, with the sum that is stored before it and the one that would have been right
+    assert sum(size == 4096 for size in summed) <= 2 * (second - first + 1)
+
+
+def test_a_log_that_sqlite_cannot_read_is_summed_here(
+    path: Path, monkeypatch: pytest.MonkeyPatch, summed: list[int]
+) -> None:
+    """Beside a database that was cut short, say."""
+    monkeypatch.setattr(wal, "_reached", lambda _: None)
+    assert inspect(path) == (State.SOUND, frames(path), 0)
+    assert sum(size == 4096 for size in summed) == frames(path)
+
+
+def test_only_so_much_is_summed(path: Path, monkeypatch: pytest.MonkeyPatch, summed: list[int]) -> None:
+    """A log that a reader let grow without end, and SQLite cannot read, does not make the start wait."""
     monkeypatch.setattr(wal, "LIMIT", 2 * 4096)
+    monkeypatch.setattr(wal, "_reached", lambda _: None)
     flip(path, 32 + 4 * FRAME + 100)
     assert inspect(path).state == State.SOUND
+    assert sum(size == 4096 for size in summed) == 2
