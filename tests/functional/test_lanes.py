@@ -1,7 +1,9 @@
 """Functions are lanes, and no lane delays another: neither one that nobody works on, nor one that is slow or fails."""
 
 from tests.rig.callers import cast_all
+from tests.rig.packets import Stream
 from tests.rig.rig import Rig
+from tests.rig.servers import HOST
 from tests.rig.wait import until
 from tests.rig.workers import always_fail
 
@@ -60,6 +62,30 @@ def test_a_lane_whose_worker_holds_its_job_delays_no_other(rig: Rig, server_kind
     slow.let_go()
     rig.ledger.await_done(held)
     agent.await_empty()
+
+
+def test_a_function_whose_queue_is_full_waits_there_and_delays_no_other(rig: Rig) -> None:
+    """gearmand with a limit for one function: what it refuses counts as no failure, and is executed in the end."""
+    (server,) = rig.serve("gearmand")
+    (slow,) = rig.work(b"full")
+    slow.hold()
+    rig.work(b"moving")
+    with Stream((HOST, server.port)) as stream:
+        stream.send(b"maxqueue full 3\n")
+        until(lambda: stream.socket.recv(100), "the limit is set")
+    agent = rig.agent({"forwarder": {"backoff_initial": 0.05, "backoff_max": 0.2}})
+    full = [b"full/%d" % n for n in range(50)]
+    cast_all(agent.socket, b"full", full)
+    until(lambda: "came to queue_full" in agent.log, agent.log_tail)
+    moving = [b"moving/%d" % n for n in range(EACH)]
+    cast_all(agent.socket, b"moving", moving)
+    rig.ledger.await_done(moving)
+    assert rig.ledger.done(b"full") == []
+    slow.let_go()
+    rig.ledger.await_done(full)
+    agent.await_empty()
+    status = agent.status()
+    assert (status["completed"], status["failures"], status["dead"]) == (len(full) + len(moving), 0, 0)
 
 
 def test_one_worker_of_a_function_gets_casts_in_the_order_of_their_ids(rig: Rig, server_kind: str) -> None:
