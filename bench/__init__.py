@@ -19,4 +19,7 @@ those are what may be compared.
   brokers.py   the same of the other systems                  wire.py     how each is asked, and answers
   machine.py   what a figure needs beside it to mean much     worker.py   the worker, a process of its own
   costs.py     processor time, bytes written, memory          table.py    medians, ratios and their layout; pure
+  plan.py      the words of a run                             scale.py    what a backlog costs
+  libraries.py what a Python service would call               inprocess.py  the same, in a process of its own
+  report.py    the figures of docs/performance.md             plots.py    its plots
 """

@@ -10,6 +10,7 @@ import argparse
 import json
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 from bench import machine, rows, table
 from bench.peers import Absent
+from bench.plan import Figures, Plan, Row
 
 LIMIT_S = 14 * 60  # no round starts that would end after it, by the rounds before; with --full FULL_S
 FULL_S = 3 * 3600
@@ -49,9 +51,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
 class Run:
     """Every figure measured so far, by row, contender and round; and why a contender has none."""
 
-    def __init__(self, chosen: list[rows.Row], plan: rows.Plan, *, quick: bool) -> None:
+    def __init__(self, chosen: list[Row], plan: Plan, *, quick: bool) -> None:
         self.rows, self.plan, self.quick = chosen, plan, quick
-        self.figures: dict[tuple[str, str], dict[int, rows.Figures]] = {}
+        self.figures: dict[tuple[str, str], dict[int, Figures]] = {}
         self.notes: dict[tuple[str, str], str] = {}  # for the table
         self.reasons: dict[tuple[str, str], str] = {}  # the same, at length, where something failed
         self.failed = False
@@ -65,7 +67,7 @@ class Run:
                 if (row.name, who) not in self.notes:
                     self.measure(row, who, number)
 
-    def measure(self, row: rows.Row, who: str, number: int) -> None:
+    def measure(self, row: Row, who: str, number: int) -> None:
         key = row.name, who
         try:
             figures = row.contenders[who](self.plan)
@@ -130,9 +132,10 @@ def main(arguments: list[str]) -> int:
     chosen = options(arguments)
     chosen.dir.mkdir(parents=True, exist_ok=True)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped
     disk = Path(tempfile.mkdtemp(prefix="bench-", dir=chosen.dir)).resolve()
     waits, warm = (100, 100) if chosen.quick else (3_000, 2_000)
-    plan = rows.Plan(disk, chosen.casts, waits, warm, 1_000, chosen.grabs)
+    plan = Plan(disk, chosen.casts, waits, warm, 1_000, chosen.grabs)
     run = Run([row for row in rows.ROWS if row.name in chosen.only], plan, quick=chosen.quick)
     facts = {"command": shlex.join(["python", "-m", "bench", *arguments])} | machine.describe(disk)
     started, rounds = time.monotonic(), 0

@@ -17,3 +17,14 @@ def test_the_short_form_runs_every_row(tmp_path: Path) -> None:
     for row in ("accept   relay ", "through  relay before gearmand", "waiting  relay "):
         assert row in done.stdout
     assert json.loads(figures.read_text())
+
+
+def test_the_scale_of_a_small_backlog_is_measured(tmp_path: Path) -> None:
+    """An agent with a backlog is filled, killed, started and drained, and each count is right."""
+    figures = tmp_path / "scale.json"
+    command = [sys.executable, "-m", "bench.scale", "--casts", "1000", "--part", "500", "--dir", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--json", str(figures)], cwd=ROOT, check=False, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(figures.read_text())["figures"]["1000"]["through"] > 0

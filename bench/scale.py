@@ -1,0 +1,142 @@
+"""What a backlog costs: `python -m bench.scale [--casts N]... [--part N] [--json FILE] [--dir DIR]`.
+
+For each backlog, the agent is fresh: it accepts that many casts of 100 bytes (the rate at which it is filled tells of
+itself), and then is measured with them in its spool: PART casts more with UUIDv7 uniques accepted, `status` of
+relay-cli, the agent's resident memory, the time from its start after a SIGKILL until it accepts, and PART casts
+executed and retired from the moment that a gearmand with a worker appears.  The first backlog is the reference of the
+ratios.  Counts are checked exactly; exit 1 where one is wrong.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import costs, machine
+from bench.peers import Broken, Gearmand, Relay, Worker, accepts, free_port
+from bench.rows import load
+from bench.table import aligned, number
+
+SLICE = 250_000  # requests that one load generator builds
+DRAIN_S = 600
+COLUMNS = {
+    "filled": "filled, casts/s",
+    "accept": "accept, UUIDv7, casts/s",
+    "accept_cpu_us": "cpu us a cast",
+    "accept_written": "bytes written a cast",
+    "through": "through, casts/s",
+    "through_cpu_us": "cpu us a cast",
+    "status_s": "status, s",
+    "start_s": "start after SIGKILL, s",
+    "rss_mib": "resident MiB",
+    "rss_started_mib": "after the start",
+    "spool_mib": "spool MiB",
+}
+
+
+class Fixed(Gearmand):
+    """A gearmand on a port that was chosen before."""
+
+    def __init__(self, disk: Path, port: int) -> None:
+        super().__init__(disk)
+        self.port = port
+
+    def command(self) -> list[str]:
+        self.address = f"127.0.0.1:{self.port}"
+        return [self.binary, "--listen=127.0.0.1", f"--port={self.port}", "--log-file=none"]
+
+
+def accept(relay: Relay, kind: str, casts: int) -> dict[str, float]:
+    before = costs.of(relay.process.pid)
+    told = load(kind, relay.address, casts, 1000)
+    return {"rate": casts / (told["ended"] - told["started"])} | costs.each(before, costs.of(relay.process.pid), casts)
+
+
+def fill(relay: Relay, casts: int) -> float:
+    """The rate at which so many were accepted."""
+    seconds = 0.0
+    for start in range(0, casts, SLICE):
+        count = min(SLICE, casts - start)
+        seconds += count / accept(relay, "relay", count)["rate"]
+    return casts / seconds if seconds else 0.0
+
+
+def start_again(relay: Relay) -> float:
+    """Kill it, and see after how many seconds a new one accepts."""
+    relay.process.kill()
+    relay.process.wait()
+    with relay.log.open("ab") as log:
+        began = time.monotonic()
+        relay.process = subprocess.Popen([relay.binary, "--config-file", str(relay.conf)], stdout=log, stderr=log)
+    while not accepts(relay.address):
+        if relay.process.poll() is not None or time.monotonic() - began > 120:
+            raise Broken(f"relay does not start again:\n{relay.end_of_log()}")
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def drain(relay: Relay, disk: Path, port: int, casts: int) -> dict[str, float]:
+    """The rate at which the first so many are executed, from the appearance of a server on."""
+    with Fixed(disk, port) as server, Worker(server.address, 128) as worker:
+        worker.executed(1)
+        before, began = costs.of(relay.process.pid), time.monotonic()
+        told = worker.executed(casts)
+        cpu = costs.each(before, costs.of(relay.process.pid), int(told["executed"]))
+        return {"through": told["executed"] / (told["at"] - began), "through_cpu_us": cpu["cpu_us"]}
+
+
+def measure(disk: Path, backlog: int, part: int) -> dict[str, float]:
+    port = free_port()
+    with Relay(disk, f"127.0.0.1:{port}") as relay:
+        load("relay", relay.address, 1000, 1000)
+        found = {"filled": fill(relay, backlog)}
+        told = accept(relay, "relay-uuid7", part)
+        found |= {"accept": told["rate"], "accept_cpu_us": told["cpu_us"], "accept_written": told["written"]}
+        began = time.monotonic()
+        status = relay.status()
+        found["status_s"] = time.monotonic() - began
+        if status["accepted"] != 1000 + backlog + part:
+            raise Broken(f"{status['accepted']} accepted of {1000 + backlog + part}")
+        found |= {"rss_mib": costs.of(relay.process.pid).resident / 2**20, "spool_mib": status["spool_bytes"] / 2**20}
+        found["start_s"] = start_again(relay)
+        found["rss_started_mib"] = costs.of(relay.process.pid).resident / 2**20
+        if relay.kept() != 1000 + backlog + part:
+            raise Broken(f"{relay.kept()} of {1000 + backlog + part} after the start")
+        return found | drain(relay, disk, port, part)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description="what a backlog costs")
+    parser.add_argument("--casts", type=int, action="append", help="a backlog; may repeat (0, 10,000 to 1,000,000)")
+    parser.add_argument("--part", type=int, default=50_000, help="casts that are measured with it (50,000)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    parser.add_argument("--dir", type=Path, default=Path("build"), help="the disk that is measured (build/)")
+    chosen = parser.parse_args(arguments)
+    backlogs = chosen.casts or [0, 10_000, 100_000, 1_000_000]
+    chosen.dir.mkdir(parents=True, exist_ok=True)
+    disk = Path(tempfile.mkdtemp(prefix="scale-", dir=chosen.dir)).resolve()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    figures: dict[int, dict[str, float]] = {}
+    facts = machine.describe(disk)
+    try:
+        for backlog in backlogs:
+            figures[backlog] = measure(disk, backlog, chosen.part)
+            said = ", ".join(f"{heading} {number(figures[backlog][name])}" for name, heading in COLUMNS.items())
+            print(f"{backlog:,}: {said}", file=sys.stderr, flush=True)
+    finally:
+        shutil.rmtree(disk, ignore_errors=True)
+    print("\n".join(f"{name:12}  {fact}" for name, fact in facts.items()))
+    head = ("in the spool", *(f"{backlog:,}" for backlog in figures))
+    print(aligned(head, [[title, *(number(one[name]) for one in figures.values())] for name, title in COLUMNS.items()]))
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"machine": facts, "part": chosen.part, "figures": figures}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
