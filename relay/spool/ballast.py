@@ -1,15 +1,16 @@
 """A file that keeps room on the disk, and is given up when the disk is full.
 
-At SQLITE_FULL a DELETE and a checkpoint fail as well as an INSERT, so a full disk that nothing else empties would be a
-deadlock: what is done could not be retired, and nothing would ever free a page.  With BALLAST_BYTES given back,
-retiring and checkpointing go on (the log begins anew every 4 MiB).  While it is given up new casts are refused, or they
-would use the room; it is made again once there is plenty.
+At SQLITE_FULL a DELETE and a checkpoint fail as well as an INSERT, so a full disk, or a quota that is used up, that
+nothing else empties would be a deadlock: what is done could not be retired, and nothing would ever free a page.  With
+BALLAST_BYTES given back, retiring and checkpointing go on (the log begins anew every 4 MiB).  While it is given up new
+casts are refused, or they would use the room; it is made again once there is plenty.
 
 Never raises: what goes wrong leaves the ballast where, or absent as, it was.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 BALLAST_BYTES = 4 * 1024 * 1024
 #: bytes that must be free for it to be made, itself included
 PLENTY = 2 * BALLAST_BYTES
+#: bytes that are tried, to tell a disk or a quota that is full from one that fails
+PROBE_BYTES = 64 * 1024
 
 
 class Ballast:
@@ -55,6 +58,23 @@ class Ballast:
         else:
             self.held = True
         return self.held
+
+    def lacks_room(self) -> bool:
+        """True where not even PROBE_BYTES more fit, for lack of space or by a quota; they are not kept."""
+        try:
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            size = os.fstat(descriptor).st_size
+            try:
+                os.posix_fallocate(descriptor, size, PROBE_BYTES)
+            finally:
+                os.ftruncate(descriptor, size)
+                os.close(descriptor)
+        except OSError as error:
+            return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        finally:
+            if not self.held:
+                self._remove()
+        return False
 
     def give_up(self) -> bool:
         """Give the room back; True if there was any."""

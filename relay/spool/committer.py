@@ -331,6 +331,8 @@ class Committer:
         self._look_for_signs(error)
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             self._make_room(casts=casts)
+        elif self._room.exceeds_quota(error):
+            self._room.over_quota()
         self._refuse(batch, str(error))
 
     def _refuse(self, batch: _Batch, error: str) -> None:

@@ -64,6 +64,15 @@ class Room:
             size = limits.max_bytes - max(kept_bytes, self._used() - OVERHEAD)
         return None if self._has_space() else "disk_full", casts, size
 
+    def exceeds_quota(self, error: sqlite3.Error) -> bool:
+        """True for a write that failed where there is no room for more: SQLite knows a full disk, but no quota."""
+        return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE and self._ballast.lacks_room()
+
+    def over_quota(self) -> None:
+        """The quota is used up, which the free space of the disk does not show."""
+        self._ballast.give_up()
+        self._enough = False
+
     def filled(self, *, casts: bool) -> None:
         """SQLite says that it is full: make what room can be made, for verdicts at any rate.
 

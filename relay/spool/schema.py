@@ -168,6 +168,10 @@ CREATE VIEW backlog AS
 _STEPS = {1: _VERSION_1, 2: _VERSION_2}
 
 
+#: tables that each version made
+_MADE_BY = {1: {"casts", "fates", "lanes"}, 2: {"imports", "done"}}
+
+
 def number(value: object, otherwise: int = 0) -> int:
     """A number as it was read; `otherwise` where a flipped bit made NULL, text or anything else of it."""
     return value if isinstance(value, int) else otherwise
@@ -185,6 +189,12 @@ def check(conn: sqlite3.Connection) -> None:
     if found > VERSION:
         raise SpoolUnusable(f"the spool has format {found}, made by a newer relay; this one knows up to {VERSION}")
     tables = {row[0] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    later = [since for since, made in _MADE_BY.items() if since > found and made <= tables]
+    if found > 0 and later:
+        raise SpoolUnusable(
+            f"the spool says that it has format {found}, and has the tables of format {later[-1]}: its header rotted,"
+            f" or somebody changed it; `PRAGMA user_version = {later[-1]}` mends that"
+        )
     if found < 0 or (found == 0 and tables) or (found > 0 and not {"casts", "fates", "lanes"} <= tables):
         raise SpoolUnusable("the file is a database, but none of relay's")
 

@@ -105,6 +105,9 @@ class Suspicion:
             found = await asyncio.to_thread(find, self._path)
         except (OSError, SpoolUnusable) as error:
             log.error("the spool cannot be read: %s", getattr(error, "strerror", None) or error)
+        else:
+            if found is None:
+                log.warning("the spool is not damaged: its disk failed, or somebody else was at it")
         self._next_at = self._clock.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._look = None

@@ -67,6 +67,25 @@ def test_the_nth_call_fails(rig: Rig, calls: str, error: str) -> None:
         agent.kill()
 
 
+def test_a_quota_that_is_used_up_is_a_full_disk(rig: Rig) -> None:
+    """SQLite calls it an I/O error: the ballast is given up all the same, casts are refused as disk_full, and accepted
+    again by itself."""
+    agent = rig.agent(NOBODY)
+    ballast = Path(f"{agent.spool}.ballast")
+    until(ballast.exists, "the ballast is there")
+
+    def codes() -> set[str]:
+        return {refusal.code for refusal in cast_all(agent.socket, FUNCTION, [b"x"] * 3).refused}
+
+    with attached(agent, [*WRITES, "fallocate"], "error=EDQUOT"):
+        until(lambda: codes() and not ballast.exists(), lambda: f"the ballast is given up\n{agent.log_tail()}")
+    with attached(agent, ["fallocate"], "error=EDQUOT"):
+        until(lambda: codes() == {"disk_full"}, lambda: f"refused as disk_full\n{agent.log_tail()}")
+        assert "disk_full" in {one["code"] for one in agent.status()["problems"]}
+    until(lambda: not codes(), lambda: f"casts are accepted again\n{agent.log_tail()}")
+    assert ballast.exists()
+
+
 @pytest.mark.parametrize("lasts", ["once", "for ever"])
 def test_a_read_that_fails_sets_nothing_aside(rig: Rig, lasts: str) -> None:
     """SQLite calls the spool corrupt when the disk fails to read it: a start goes on, or ends with 73."""

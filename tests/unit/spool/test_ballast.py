@@ -68,3 +68,23 @@ def test_a_symlink_in_its_place_is_not_followed(ballast: Ballast, tmp_path: Path
     (tmp_path / "spool.db.ballast").symlink_to(tmp_path / "precious")
     assert not ballast.make(PLENTY)
     assert (tmp_path / "precious").stat().st_blocks * 512 < BALLAST_BYTES
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize(("error", "lacks"), [(None, False), (28, True), (122, True), (5, False)])
+def test_what_a_quota_leaves_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool, error: int | None, lacks: bool
+) -> None:
+    """No space and no quota are told from a disk that fails; the ballast is afterwards what it was."""
+    ballast = Ballast(tmp_path / "spool.db")
+    if held:
+        assert ballast.make(PLENTY)
+
+    def fallocate(descriptor: int, at: int, size: int) -> None:
+        if error is not None:
+            raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    assert ballast.lacks_room() is lacks
+    files = {one.name: one.stat().st_size for one in tmp_path.iterdir()}
+    assert files == ({"spool.db.ballast": BALLAST_BYTES} if held else {})

@@ -253,3 +253,21 @@ def test_an_imported_cast_of_format_2_has_its_key_and_its_origin(second: Writer)
     said = bring_in(second.transitions, second.identity, [parse(IMPORTED)], second.next_id, NOW)
     second.rollback()
     assert (said.imported, said.repeated) == (0, 1)
+
+
+def test_a_format_that_its_tables_deny_is_refused_in_words(tmp_path: Path) -> None:
+    """A bit of user_version that flipped is no reason to migrate what was migrated: one line says what mends it."""
+    writer = Writer(tmp_path / "spool" / "spool.db")
+    ids = writer.accept(cast())
+    writer.close()
+    conn = sqlite3.connect(writer.path)
+    conn.execute("PRAGMA user_version = 1")
+    conn.close()
+    with pytest.raises(SpoolUnusable, match=r"tables of format 2: its header rotted.*user_version = 2"):
+        Writer(writer.path)
+    conn = sqlite3.connect(writer.path)
+    conn.execute("PRAGMA user_version = 2")
+    conn.close()
+    again = Writer(writer.path)
+    assert [one.cast[0] for one in again.take(1)] == ids
+    again.close()
