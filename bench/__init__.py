@@ -21,5 +21,6 @@ those are what may be compared.
   costs.py     processor time, bytes written, memory          table.py    medians, ratios and their layout; pure
   plan.py      the words of a run                             scale.py    what a backlog costs
   libraries.py what a Python service would call               inprocess.py  the same, in a process of its own
+  instructions.py  how many a cast costs, two trees compared
   report.py    the figures of docs/performance.md             plots.py    its plots
 """

@@ -75,6 +75,7 @@ class Peer:
     #: what its good answer is worth when the power fails
     worth = ""
     start_s = START_S
+    stop_s = STOP_S
     #: beside what this process has
     environment: Mapping[str, str] = {}
 
@@ -121,7 +122,7 @@ class Peer:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(STOP_S)
+            self.process.wait(self.stop_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
