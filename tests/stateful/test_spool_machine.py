@@ -10,20 +10,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from relay.cast import Arrival, Submission
+from relay.cast import Submission
 from relay.spool.changes import Done, Setback, Took
-from relay.spool.preparing import kept_unique
 from tests.stateful.examples import examples
+from tests.stateful.operator_rules import OperatorRules
+from tests.stateful.spool_model import Disk, Lane
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
-
-#: a lane: function and priority
-Lane = tuple[bytes, int]
 
 #: no test of the disk's: where there is memory that looks like one, an example costs no fsync
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -47,82 +44,7 @@ MOMENTS = st.integers(NOW - 50, NOW + 50)
 LANES = st.tuples(st.sampled_from(FUNCTIONS), st.sampled_from([1, 0, 2]))
 
 
-@dataclass
-class Known:
-    """A cast as the model knows it."""
-
-    lane: Lane
-    unique: bytes | None
-    payload: bytes
-    state: str = "ready"
-    due_at: int = 0
-    attempts: int = 0
-    failures: int = 0
-    rotten: bool = False
-    scheduled: bool = False
-    #: when its lifetime began
-    since: int = NOW
-
-
-@dataclass
-class Tally:
-    """What the model counts of a lane."""
-
-    accepted: int = 0
-    completed: int = 0
-    coalesced: int = 0
-    failures: int = 0
-
-
-@dataclass
-class Disk:
-    """What the model says stands on disk."""
-
-    casts: dict[int, Known] = field(default_factory=dict)
-    tallies: dict[Lane, Tally] = field(default_factory=dict)
-    draining: bool = False
-
-    def copy(self) -> Disk:
-        """What a transaction works on until it is committed."""
-        casts = {id_: Known(**vars(known)) for id_, known in self.casts.items()}
-        return Disk(casts, {lane: Tally(**vars(tally)) for lane, tally in self.tallies.items()}, self.draining)
-
-    def tally(self, lane: Lane) -> Tally:
-        """The numbers of a lane, which is there from now on."""
-        return self.tallies.setdefault(lane, Tally())
-
-    def twin(self, function: bytes, unique: bytes) -> int | None:
-        """The living cast that an equal unique joins."""
-        for id_, known in self.casts.items():
-            if known.lane[0] == function and known.unique == unique and known.state != "dead":
-                return id_
-        return None
-
-    def accept(self, arrival: Arrival, casts: int, size: int) -> tuple[list[int | str], int, int]:
-        """What each of these should be told, and the room that is left."""
-        told: list[int | str] = []
-        for id_, (function, given, payload, priority, *_) in enumerate(arrival.casts, arrival.first_id):
-            unique = kept_unique(given, payload)
-            twin = self.twin(function, unique) if unique else None
-            if twin is not None:
-                self.tally((function, priority)).coalesced += 1
-                told.append(twin)
-            elif self.draining:
-                told.append("draining")
-            elif casts < 1 or size < len(payload):
-                told.append("spool_full")
-            else:
-                casts, size = casts - 1, size - len(payload)
-                known = self.casts[id_] = Known((function, priority), unique, payload)
-                if arrival.not_before is not None and arrival.not_before > NOW:
-                    known.state, known.due_at, known.scheduled = "deferred", arrival.not_before, True
-                    known.since = arrival.not_before
-                self.tally((function, priority)).accepted += 1
-                told.append(id_)
-        return told, casts, size
-
-
-class SpoolMachine(RuleBasedStateMachine):
+class SpoolMachine(OperatorRules, RuleBasedStateMachine):
     """See the module."""
 
     def __init__(self) -> None:
@@ -216,7 +138,7 @@ class SpoolMachine(RuleBasedStateMachine):
             known.attempts += 1
             known.failures += 1
             disk.tally(known.lane).failures += 1
-            known.state = what
+            known.state, known.again = what, False
             known.due_at = NOW + pick
             known.scheduled = False
             due_at = known.due_at if what == "deferred" else None
@@ -274,27 +196,31 @@ class SpoolMachine(RuleBasedStateMachine):
         ready = [
             id_
             for id_, known in sorted(self.disk.casts.items())
-            if known.lane == lane and known.state == "ready" and id_ > cursor
+            if known.lane == lane and known.state == "ready" and not known.again and id_ > cursor
         ]
         taken, seen, left = self.expect(ready, casts, size)
         assert [one.cast[0] for one in took.casts] == taken
         assert took.last_id == (seen[-1] if seen else cursor)
         assert not (left and took.exhausted)
         self.cursors[lane] = took.last_id
-        self.took(took, seen, deferred=False)
+        self.took(took, seen)
 
     @rule(lane=LANES, now=MOMENTS, casts=st.integers(1, 8), size=ROOM)
     def take_due(self, lane: Lane, now: int, casts: int, size: int) -> None:
-        """Casts that are due, each once until its verdict: those of a caller's moment first, then by due_at."""
+        """Casts that are due, each once until its verdict: what came back, then a caller's moment, then by due_at."""
         far = now + 60
         took = self.writer.transitions.take_due(self.number(lane), now, far, casts, size)
-        mine = {id_: one for id_, one in self.disk.casts.items() if one.lane == lane and one.state == "deferred"}
+        mine = {
+            id_: one
+            for id_, one in self.disk.casts.items()
+            if one.lane == lane and (one.state == "deferred" or (one.state == "ready" and one.again))
+        }
         due = [
             id_
             for id_, one in mine.items()
-            if id_ not in self.out and (one.due_at <= now or (one.due_at > far and not one.scheduled))
+            if id_ not in self.out and (one.again or one.due_at <= now or (one.due_at > far and not one.scheduled))
         ]
-        due.sort(key=lambda id_: (not mine[id_].scheduled, mine[id_].due_at, id_))
+        due.sort(key=lambda id_: (not mine[id_].again, not mine[id_].scheduled, mine[id_].due_at, id_))
         sound = [id_ for id_ in due if not mine[id_].rotten]
         given = [one.cast[0] for one in took.casts]
         rotten = [id_ for id_ in due if id_ in self.rotten_found()]
@@ -306,23 +232,23 @@ class SpoolMachine(RuleBasedStateMachine):
         assert [(one.attempts, one.failures) for one in took.casts] == [
             (mine[id_].attempts, mine[id_].failures) for id_ in given
         ]
-        later = [one.due_at for one in mine.values() if one.due_at > now]
+        later = [one.due_at for one in mine.values() if one.state == "deferred" and one.due_at > now]
         assert took.next_due == (min(later) if later else None)
         self.out |= {*given, *rotten}
-        self.took(took, [*given, *rotten], deferred=True)
+        self.took(took, [*given, *rotten])
 
     def rotten_found(self) -> set[int]:
         """What the spool holds for rotten, and has not buried yet."""
         return {one.id for one in self.writer.transitions._taking._doomed.values()}
 
-    def took(self, took: Took, seen: list[int], *, deferred: bool) -> None:
+    def took(self, took: Took, seen: list[int]) -> None:
         """What was taken is in flight; its bytes are those that were handed over."""
         for one in took.casts:
             known = self.disk.casts[one.cast[0]]
             assert one.cast[0] not in self.flying
             assert one.cast[1:] == (known.unique, known.payload, known.since)
-            assert one.deferred == deferred
-            self.flying[one.cast[0]] = deferred
+            assert one.deferred == (known.state == "deferred")
+            self.flying[one.cast[0]] = one.deferred
         self.found += [id_ for id_ in seen if self.disk.casts[id_].rotten]
         assert self.rotten_found() == set(self.found)
 
@@ -352,7 +278,7 @@ class SpoolMachine(RuleBasedStateMachine):
         if end == "commit":
             self.writer.commit()
             for id_ in self.found:
-                self.disk.casts[id_].state = "dead"
+                self.disk.casts[id_].state, self.disk.casts[id_].again = "dead", False
             self.found = []
         elif end == "rollback":
             self.writer.rollback()
@@ -414,7 +340,7 @@ class SpoolMachine(RuleBasedStateMachine):
             states = [known.state for known in self.disk.casts.values() if known.lane == lane]
             assert counts.ready == states.count("ready")
             assert (counts.deferred, counts.held, counts.dead) == tuple(map(states.count, ("deferred", "held", "dead")))
-            assert (counts.accepted, counts.completed, counts.purged) == (tally.accepted, tally.completed, 0)
+            assert (counts.accepted, counts.completed, counts.purged) == (tally.accepted, tally.completed, tally.purged)
             assert (counts.coalesced, counts.failures) == (tally.coalesced, tally.failures)
             assert counts.accepted == len(states) + counts.completed + counts.purged
         assert self.disk.tallies.keys() == {(name.function, name.priority) for name in self.writer.counts}
