@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import sys
 
 import pytest
 
@@ -27,7 +29,7 @@ BACKLOG_KEYS = {
 
 
 def test_status_of_a_running_agent(rig: Rig) -> None:
-    """All keys of the contract, the numbers of what was cast, and the upstream by its name."""
+    """All keys of the contract, the numbers of what was cast, the upstream by its name; little processor time."""
     (server,) = rig.serve("gearmand")
     rig.work(b"plain")
     agent = rig.agent()
@@ -44,6 +46,22 @@ def test_status_of_a_running_agent(rig: Rig) -> None:
     (upstream,) = status["upstreams"]
     assert upstream.keys() >= {"server", "state", "in_flight", "last_error"}
     assert upstream["server"] == server.address
+    # 0.2 s where a bare start of Python takes 0.035 s; a ratio, for a busy machine makes both dear
+    bare = min(_processor_s("-c", "pass") for _ in range(5))
+    own = ("-c", STATUS, "--config-file", str(agent.conf), "status")
+    assert min(_processor_s(*own) for _ in range(5)) <= 6 * bare
+
+
+STATUS = "import sys; from relay.cli.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+def _processor_s(*arguments: str) -> float:
+    """Seconds of processor time that Python takes for this, its output thrown away."""
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    child = os.posix_spawn(sys.executable, [sys.executable, *arguments], os.environ, file_actions=quiet)
+    _, status, used = os.wait4(child, 0)
+    assert os.waitstatus_to_exitcode(status) == DONE
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["stopped", "killed"])

@@ -53,10 +53,15 @@ class OperatorRules:
 
     # what was found rotten is buried before an edit has its turn, unless the disk fails
     @precondition(lambda self: self.disk.casts and not self.found)
-    @rule(verb=VERBS, picks=st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True), end=ENDS)
-    def edit(self, verb: Verb, picks: list[int], end: str) -> None:
-        """Change some casts: those that the verb is for, and that are not in flight."""
-        everything = sorted(self.disk.casts)
+    @rule(
+        verb=VERBS,
+        picks=st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True),
+        flying=st.booleans(),
+        end=ENDS,
+    )
+    def edit(self, verb: Verb, picks: list[int], flying: bool, end: str) -> None:
+        """Change some casts (or try to, of those in flight): those that the verb is for, and that are not in flight."""
+        everything = sorted(self.flying) if flying and self.flying else sorted(self.disk.casts)
         ids = sorted({everything[pick % len(everything)] for pick in picks})
         disk, expected = self.disk.copy(), Tally()
         left = [id_ for id_ in ids if self._change(disk, verb, id_, expected)]
