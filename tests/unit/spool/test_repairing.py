@@ -1,7 +1,8 @@
 """A repair brings over what can be read, prefers a repeat to a loss, and keeps what was there."""
 
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,47 @@ def test_a_repair_is_gone_on_with(writer: Writer) -> None:
     assert not made.exists()
     assert not resume(writer.path)
     reopened(writer)
+
+
+class Killed(BaseException):
+    """What a kill is to the code that it falls upon."""
+
+
+def killed_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """A kill falls upon the step-th of the calls that names and syncs are made of."""
+    calls = iter(range(1000))
+
+    def killing(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*given: object, **named: object) -> object:
+            if next(calls) == step:
+                raise Killed
+            return real(*given, **named)
+
+        return call
+
+    for owner, name in ((Path, "rename"), (Path, "mkdir"), (os, "fsync")):
+        patch.setattr(owner, name, killing(getattr(owner, name)))
+
+
+def test_a_repair_may_be_killed_at_any_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever of its names and syncs is the last: the next start has every cast, and one spool, which is sound."""
+    kills = step = 0
+    while kills == step:
+        path = tmp_path / f"{step}" / "spool.db"
+        writer = Writer(path)
+        writer.accept(*[cast(payload=b"%d" % number) for number in range(20)])
+        writer.close()
+        with monkeypatch.context() as patch:
+            killed_at(step, patch)
+            try:
+                repair(path, NOW, 0)
+            except Killed:
+                kills += 1
+        step += 1
+        again = Writer(path)
+        assert len(again.take(1)) == 20, f"step {step}"
+        assert len(quarantine.kept(path)) <= 1
+        assert not list(path.parent.glob("*.repaired*"))
+        again.close()
+        assert list(check(path)) == []
+    assert kills > 8
