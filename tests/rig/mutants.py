@@ -195,18 +195,6 @@ def forgets_uniques() -> None:
     accepting.kept_unique = preparing.kept_unique = lambda unique, _payload: None if unique == b"-" else unique or None
 
 
-def sends_at_once() -> None:
-    """Casts go out before the server has answered anything."""
-    made = Link.connection_made
-
-    def trusting(link: Link[Any], transport: Any) -> None:
-        made(link, transport)
-        link._conversation._open = True
-        link._listener.opened(link)
-
-    Link.connection_made = trusting  # type: ignore[method-assign]
-
-
 def deaf_to_readers() -> None:
     """A log that a reader keeps long is not told."""
     watching._long_log = lambda _path: None
@@ -226,7 +214,6 @@ OTHERS = {
         goes_by_the_wall_clock,
         commits_alone,
         forgets_uniques,
-        sends_at_once,
         deaf_to_readers,
         forgets_doubts,
         sends_one_unique,
