@@ -34,8 +34,8 @@ class Life:
     samples: list[Sample] = field(default_factory=list)
 
     def drift(self) -> float:
-        """MiB by which the memory grew in an hour: the slope of a line through the samples after the first fifth."""
-        samples = self.samples[len(self.samples) // 5 :]
+        """MiB by which the memory grew in an hour: the slope of a line through the samples of its second half."""
+        samples = self.samples[len(self.samples) // 2 :]
         if len(samples) < 3:
             return 0.0
         mean_at = sum(s.at for s in samples) / len(samples)
