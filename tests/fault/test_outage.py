@@ -1,14 +1,15 @@
 """All servers are away while callers cast at full rate: accepted to the limits, then drained within the windows."""
 
 from collections import Counter
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 from tests.rig.callers import cast_all
 from tests.rig.rig import Rig
 from tests.rig.wait import until
 
-FUNCTION = b"work"
+#: several: one alone has the window of a function, which is no wider than that of its server
+FUNCTIONS = [b"work", b"mail", b"note"]
 WINDOW = 100
 CASTS = 8_000
 MEMORY = 100 * 1024 * 1024
@@ -22,17 +23,18 @@ def resident(pid: int) -> int:
 def test_an_outage_at_full_rate_is_outlived(rig: Rig) -> None:
     """Three servers down, max_casts reached and refused beyond, memory bounded; back again: drained, windows kept."""
     rig.serve("gearmand", count=3)
-    rig.work(FUNCTION)
+    rig.work(*FUNCTIONS)
     for server in rig.servers:
         server.kill()
-    agent = rig.agent({"forwarder": {"window": WINDOW, "function_window": WINDOW}, "spool": {"max_casts": CASTS}})
+    agent = rig.agent({"forwarder": {"window": WINDOW}, "spool": {"max_casts": CASTS}})
     acknowledged: list[bytes] = []
-    numbers = count()
+    numbers, functions = count(), cycle(FUNCTIONS)
     while len(acknowledged) < CASTS:
-        tried = cast_all(agent.socket, FUNCTION, [b"%d" % next(numbers) + b"x" * 100 for _ in range(2000)], window=1000)
+        payloads = [b"%d" % next(numbers) + b"x" * 100 for _ in range(1000)]
+        tried = cast_all(agent.socket, next(functions), payloads, window=1000)
         acknowledged += tried.acknowledged
         assert {refusal.code for refusal in tried.refused} <= {"spool_full"}
-    assert {refusal.code for refusal in cast_all(agent.socket, FUNCTION, [b"more"]).refused} == {"spool_full"}
+    assert {refusal.code for refusal in cast_all(agent.socket, FUNCTIONS[0], [b"more"]).refused} == {"spool_full"}
     assert agent.process is not None
     assert resident(agent.process.pid) < MEMORY
     assert "spool_full" in {problem["code"] for problem in agent.status()["problems"]}
@@ -43,12 +45,13 @@ def test_an_outage_at_full_rate_is_outlived(rig: Rig) -> None:
 
     def drained() -> bool:
         nonlocal outstanding
-        outstanding = max(outstanding, *(server.status(FUNCTION).total for server in rig.servers))
+        held = (sum(status.total for status in server.functions().values()) for server in rig.servers)
+        outstanding = max(outstanding, *held)
         return agent.drained()
 
     until(drained, lambda: f"drained: {agent.status()}", 120, pause=0.1)
     assert 0 < outstanding <= WINDOW
-    executed = Counter(rig.ledger.done(FUNCTION))
+    executed = Counter(one.payload for one in rig.ledger.executions)
     assert set(executed) == set(acknowledged)
     assert executed.total() == len(acknowledged), "nothing was in doubt"
     assert resident(agent.process.pid) < MEMORY
