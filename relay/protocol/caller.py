@@ -29,6 +29,9 @@ UNIQUE_LIMIT = 64
 _ARGUMENTS_LIMIT = FUNCTION_LIMIT + UNIQUE_LIMIT + 16
 #: digits of a moment in seconds that are read; more is no moment anybody means
 EPOCH_DIGITS = 11
+#: the greatest id that a spool can hold; a handle with a greater one must not reach SQLite, which cannot look for it
+_LAST_ID = (1 << 63) - 1
+_ID_DIGITS = len(str(_LAST_ID))
 #: good function names remembered, so that a known one costs a look-up
 _KNOWN_FUNCTIONS = 16_384
 
@@ -126,7 +129,10 @@ class Answers:
         """The id in a handle of ours, None for another's."""
         prefix = self._prefix.encode("latin-1")
         number = handle[len(prefix) :]
-        return int(number) if handle.startswith(prefix) and len(number) <= 19 and number.isdigit() else None
+        if not handle.startswith(prefix) or not number.isdigit() or len(number) > _ID_DIGITS:
+            return None
+        id_ = int(number)
+        return id_ if id_ <= _LAST_ID else None
 
     def to(self, outcome: Sequence[int | str]) -> bytes:
         """The answers, joined: JOB_CREATED for an id, ERROR for a code."""

@@ -263,6 +263,21 @@ def test_get_status_knows_a_cast_until_it_is_done(rig: Rig) -> None:
         assert caller.ask(request(packets.GET_STATUS, handle)).arguments(5)[:2] == [handle, b"0"]
 
 
+@pytest.mark.parametrize(
+    "number", [b"9" * 19, b"1" * 20, b"9" * 5_000], ids=["over-63-bits", "20-digits", "5000-digits"]
+)
+def test_a_handle_of_no_cast_that_can_be_is_not_known(rig: Rig, number: bytes) -> None:
+    """GET_STATUS with an id greater than any spool holds is answered like any other, and the next caller is served."""
+    rig.serve("gearmand")
+    agent = rig.agent()
+    with agent.connect() as caller:
+        prefix = caller.ask(submission(b"nobody", b"x")).body.rpartition(b":")[0]
+        handle = prefix + b":" + number
+        assert caller.ask(request(packets.GET_STATUS, handle)).arguments(5)[:3] == [handle, b"0", b"0"]
+    with agent.connect() as other:
+        assert other.ask(submission(b"nobody", b"x")).type == packets.JOB_CREATED
+
+
 def test_the_text_status_names_functions_with_what_waits(rig: Rig) -> None:
     """`status` on the intake lists a function with its casts not done, and ends with a dot."""
     rig.serve("gearmand")

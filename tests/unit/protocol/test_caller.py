@@ -244,6 +244,22 @@ def test_ids_may_gain_a_digit_within_a_run(digits: int) -> None:
         assert read_back(answers.to(outcome)) == [(Kind.JOB_CREATED, b"H:vm:%d" % id_) for id_ in outcome]
 
 
+@given(IDS)
+def test_a_handle_is_read_back(id_: int) -> None:
+    """Whatever id JOB_CREATED names, its handle names the same."""
+    assert Answers(b"H:vm:").cast_id(b"H:vm:%d" % id_) == id_
+
+
+@pytest.mark.parametrize(
+    "number",
+    [b"", b"-1", b"1x", b" 1", b"%d" % 2**63, b"9" * 19, b"1" * 20, b"0" * 20, b"9" * 5000],
+    ids=lambda number: repr(number[:20]),
+)
+def test_a_handle_that_no_spool_gives_is_nobody_s(number: bytes) -> None:
+    """Also one whose id is greater than any that a database could be asked for."""
+    assert Answers(b"H:vm:").cast_id(b"H:vm:" + number) is None
+
+
 @pytest.mark.parametrize("refused", sorted(SENTENCES))
 def test_a_refusal_is_one_sentence_that_gear_can_read(refused: str) -> None:
     """An ERROR is a code, a NUL and one sentence."""
