@@ -9,6 +9,7 @@ ratios.  Counts are checked exactly; exit 1 where one is wrong.
 
 import argparse
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -122,20 +123,24 @@ def main(arguments: list[str]) -> int:
     disk = Path(tempfile.mkdtemp(prefix="scale-", dir=chosen.dir)).resolve()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     figures: dict[int, dict[str, float]] = {}
-    facts = machine.describe(disk)
+    facts = {"command": shlex.join(["python", "-m", "bench.scale", *arguments])} | machine.describe(disk)
     try:
         for backlog in backlogs:
             figures[backlog] = measure(disk, backlog, chosen.part)
             said = ", ".join(f"{heading} {number(figures[backlog][name])}" for name, heading in COLUMNS.items())
             print(f"{backlog:,}: {said}", file=sys.stderr, flush=True)
+            keep(chosen.json, facts, chosen.part, figures)
     finally:
         shutil.rmtree(disk, ignore_errors=True)
     print("\n".join(f"{name:12}  {fact}" for name, fact in facts.items()))
     head = ("in the spool", *(f"{backlog:,}" for backlog in figures))
     print(aligned(head, [[title, *(number(one[name]) for one in figures.values())] for name, title in COLUMNS.items()]))
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"machine": facts, "part": chosen.part, "figures": figures}, indent=1) + "\n")
     return 0
+
+
+def keep(path: Path | None, facts: dict[str, str], part: int, figures: dict[int, dict[str, float]]) -> None:
+    if path is not None:
+        path.write_text(json.dumps({"machine": facts, "part": part, "figures": figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
