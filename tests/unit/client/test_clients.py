@@ -68,6 +68,21 @@ def test_casts_one_after_the_other_share_a_connection(path: Path, twin: Twin) ->
 
 
 @both
+def test_a_large_payload_arrives_as_it_was(path: Path, twin: Twin) -> None:
+    """Also where the socket takes it in many parts, because the agent reads slowly."""
+    payload, seen = bytes(range(1, 252)) * 20_000, list[bytes]()
+
+    def scene(peer: Peer) -> None:
+        seen.append(peer.read()[1][2])
+        peer.create("H:script:1")
+
+    with Script(path, scene), twin(str(path), timeout=LONG_S) as client:
+        assert client.cast("f", payload) == "H:script:1"
+    unchanged = seen == [payload]
+    assert unchanged
+
+
+@both
 def test_a_kept_connection_that_is_dead_is_replaced(path: Path, twin: Twin) -> None:
     """The agent closed it between two casts: the second one does not notice."""
     with Script(path, answering(1), answering(1)), twin(str(path), timeout=LONG_S) as client:

@@ -216,6 +216,17 @@ def test_the_window_is_bounded_in_casts_and_bytes() -> None:
     assert not flow.room
 
 
+def test_an_answer_gives_its_bytes_back() -> None:
+    """Large casts follow one another as they are answered."""
+    flow = Flow(2.0)
+    flow.add(("f", bytes(WINDOW_BYTES)))
+    flow.connected(kept=False)
+    sent(flow)
+    assert not flow.room
+    flow.feed(created("H:1"))
+    assert flow.room
+
+
 def packed(flow: Flow) -> bytes:
     """All unanswered casts on a new connection."""
     flow.connected(kept=False)

@@ -13,8 +13,8 @@ import pytest
 from relay.clock import Clock
 from relay.facts import Facts
 from relay.intake import door, kernel, room
-from relay.intake.connection import SLICE_BYTES, Connection
-from relay.intake.door import PACKET_S, Door
+from relay.intake.connection import SLICE_BYTES, WRITE_BYTES, Connection
+from relay.intake.door import DEAF_S, PACKET_S, Door
 from relay.protocol import admin
 from relay.protocol.caller import refusal
 from relay.protocol.packets import HEADER_SIZE, REQ, RES, Kind, encode
@@ -311,6 +311,67 @@ def test_a_caller_that_does_not_read_is_not_read_from(path: Path) -> None:
         await deaf.send(request[taken % len(request) :] + ECHO)
         rest = answer + ECHOED
         assert await deaf.read(len(rest)) == rest
+
+    run(path, scenario)
+
+
+def test_who_does_not_read_is_cut_off_while_others_wait_for_its_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only then: with memory to spare it may read as late as it likes."""
+    monkeypatch.setattr(door, "LOOK_S", 1e6)
+
+    async def scenario(intake: Intake) -> None:
+        deaf = await intake.call()
+        (connection,) = intake.door.connections
+        await deaf.push(encode(REQ, Kind.ECHO_REQ, bytes(100_000)), 100 * 1024 * 1024)
+        deaf_at = connection._deaf_at  # type: ignore[attr-defined]
+        connection.look(deaf_at + 2 * DEAF_S)
+        monkeypatch.setattr(door, "UNANSWERED_BYTES_IN_ALL", 1)
+        connection.look(deaf_at + DEAF_S / 2)
+        other = await intake.call()
+        await other.send(ECHO)
+        assert await other.read(len(ECHOED)) == ECHOED
+        await other.send(ECHO)
+        assert await other.silent()
+        assert len(intake.door.connections) == 2
+        connection.look(deaf_at + DEAF_S)
+        assert await other.read(len(ECHOED)) == ECHOED
+        assert len(intake.door.connections) == 1
+
+    run(path, scenario)
+
+
+def test_each_packet_has_its_own_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller whose reads always end in the middle of a packet is not too slow while packets end."""
+    monkeypatch.setattr(door, "LOOK_S", 1e6)
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call()
+        (connection,) = intake.door.connections
+        await caller.send(ECHO[:-1])
+        await until(lambda: connection._began_at is not None)  # type: ignore[attr-defined]
+        # the first one began long ago
+        connection._began_at -= PACKET_S  # type: ignore[attr-defined]
+        await caller.send(ECHO[-1:] + ECHO[:-1])
+        assert await caller.read(len(ECHOED)) == ECHOED
+        connection.look(asyncio.get_running_loop().time() + 0.1)
+        await caller.send(ECHO[-1:])
+        assert await caller.read(len(ECHOED)) == ECHOED
+
+    run(path, scenario)
+
+
+def test_a_long_answer_counts_until_it_has_gone_out(path: Path) -> None:
+    """In parts, each by its share: afterwards nothing counts, neither too much nor too little."""
+
+    async def scenario(intake: Intake) -> None:
+        caller = await intake.call()
+        body = bytes(4 * WRITE_BYTES)
+        await caller.send(encode(REQ, Kind.ECHO_REQ, body))
+        expected = encode(RES, Kind.ECHO_RES, body)
+        assert await caller.read(len(expected)) == expected
+        await until(lambda: intake.door._unanswered == 0)
 
     run(path, scenario)
 

@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 
 from relay.cast import Priority
 from relay.protocol.caller import (
+    _KNOWN_FUNCTIONS,
+    EPOCH_DIGITS,
     FUNCTION_LIMIT,
     SENTENCES,
     UNIQUE_LIMIT,
     Answers,
     Conversation,
+    Later,
     Question,
+    _known,
     good_function,
     refusal,
 )
@@ -180,6 +184,22 @@ def test_nothing_behind_a_bad_packet_in_its_own_read_is_taken() -> None:
     assert conversation.feed(encode(REQ, Kind.SUBMIT_JOB_BG, b"f") + cast(b"after")) == [refusal("bad_packet")]
 
 
+def test_what_stands_behind_a_bad_packet_is_not_kept() -> None:
+    """The beginning of another packet in the same read is let go of: it is no memory, and has no deadline."""
+    conversation = Conversation(MAX)
+    conversation.feed(encode(REQ, Kind.SUBMIT_JOB_BG, b"f") + cast(payload=b"x" * 900)[:-1])
+    assert conversation.closing
+    assert (conversation.midway, conversation.expected) == (False, 0)
+
+
+@pytest.mark.parametrize("moment", [b"0", b"1800000000", b"9" * EPOCH_DIGITS])
+def test_a_submission_for_later_is_a_cast_of_normal_priority(moment: bytes) -> None:
+    """With its moment in microseconds, up to the longest that is read."""
+    packet = encode(REQ, Kind.SUBMIT_JOB_EPOCH, b"f", b"u", moment, b"x\0y")
+    expected = Later((b"f", b"u", b"x\0y", Priority.NORMAL), int(moment) * 1_000_000)
+    assert Conversation(MAX).feed(packet) == [expected]
+
+
 @given(st.binary(max_size=600), st.integers(1, 80))
 def test_no_bytes_make_it_raise(raw: bytes, read: int) -> None:
     """Whatever a caller sends, the conversation answers or closes; it never raises."""
@@ -201,6 +221,7 @@ def test_a_function_is_checked_although_many_are_remembered() -> None:
     conversation = Conversation(MAX)
     many = b"".join(cast(b"function-%d" % number) for number in range(20_000))
     assert sum(len(item) for item in conversation.feed(many)) == 20_000
+    assert len(_known) <= _KNOWN_FUNCTIONS
     assert conversation.feed(cast(b"bad one")) == [refusal("bad_function")]
     assert conversation.feed(cast(b"function-1")) == [[(b"function-1", b"", b"x", Priority.NORMAL)]]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.cast import Arrival, Submission
 from relay.spool import schema
-from relay.spool.preparing import is_message_id, prepare
+from relay.spool.preparing import digest, is_message_id, kept_unique, prepare
 from relay.spool.transitions import Transitions
 from tests.unit.spool.writing import ENOUGH, NOW, cast
 
@@ -106,3 +106,21 @@ def test_a_line_end_does_not_hide_behind_a_message_id() -> None:
     """32 digits are one; with a line end behind them they are not."""
     assert is_message_id(b"0123456789abcdef" * 2)
     assert not is_message_id(b"0123456789abcdef" * 2 + b"\n")
+
+
+def test_a_dash_is_a_name_made_of_the_whole_payload() -> None:
+    """Equal payloads share it, those that differ at their end do not; it is no message id."""
+    one, other = kept_unique(b"-", bytes(1000) + b"a"), kept_unique(b"-", bytes(1000) + b"b")
+    assert one == kept_unique(b"-", bytes(1000) + b"a")
+    assert one != other
+    assert one is not None
+    assert not is_message_id(one)
+    assert kept_unique(b"", b"x") is None
+    assert kept_unique(b"u", b"x") == b"u"
+
+
+def test_message_ids_of_one_moment_are_neighbours_and_not_the_same() -> None:
+    """Their digests share the first 48 bits; the others tell nearly all of a thousand apart."""
+    digests = [digest(b"0198f0c2a4b1%020x" % number) for number in range(1000)]
+    assert len({one >> 16 for one in digests}) == 1
+    assert len(set(digests)) > 900
