@@ -239,7 +239,9 @@ class _Peer:
         except (OSError, TimeoutError):
             pass
         finally:
-            self._writer.transport.abort()
+            # a transport that has ended must not be told to: it fails where it had something to send until then
+            if self._writer.transport.get_write_buffer_size():
+                self._writer.transport.abort()
 
     async def _whole(self, text: Text, headers: list[tuple[str, str]]) -> None:
         headers += [("Content-Type", text.content_type), ("Content-Length", str(len(text.body)))]

@@ -13,8 +13,10 @@ LIVING = sorted(ON_DISK | {State.IN_FLIGHT}, key=lambda one: one.value)
 # The table as the design draws it, a second time and by hand: a slip in one of the two shows.
 DRAWN = {
     "nowhere": "accept ready, accept for later deferred",
-    "ready": "take in_flight, done retired, found damaged dead, expired dead, hold held, bury dead",
-    "deferred": "take in_flight, done retired, found damaged dead, expired dead, hold held, bury dead",
+    "ready": "take in_flight, done retired, found damaged dead, cannot be read deferred, expired dead, hold held,"
+    " bury dead",
+    "deferred": "take in_flight, done retired, found damaged dead, cannot be read deferred, expired dead, hold held,"
+    " bury dead",
     "held": "done retired, release ready, released before its time deferred, bury dead, moved away purged",
     "in_flight": "done retired, in doubt ready, failed deferred, attempts used up dead, refused for good dead,"
     " expired dead",

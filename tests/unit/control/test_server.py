@@ -435,6 +435,29 @@ def test_who_does_not_read_on_the_port_soon_gives_his_place_back(
     sockets[0].close()
 
 
+def test_who_reads_late_has_the_end_of_his_answer_and_the_connection_ends_in_peace(tmp_path: Path) -> None:
+    """What stands in the buffer while the connection is being closed is sent, and the agent goes on."""
+
+    async def story() -> None:
+        async with rig(tmp_path) as r:
+            ours, theirs = socket.socketpair()
+            for one in (ours, theirs):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            theirs.sendall(b"GET /metrics HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            r.control._accept_anybody(reader, writer)
+            (task,) = r.control._public
+            while not writer.is_closing():
+                await asyncio.sleep(0)
+            assert writer.transport.get_write_buffer_size() > 0
+            with theirs:
+                answer = await asyncio.to_thread(theirs.makefile("rb").read)
+            await asyncio.wait_for(task, 30)
+            assert b"process_open_fds" in answer
+
+    asyncio.run(story())
+
+
 def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than the bound is told so and closed; when another leaves there is room again."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
