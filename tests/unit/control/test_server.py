@@ -27,6 +27,7 @@ from relay.facts import Facts, Problem
 from relay.spool import reading
 from relay.spool.edits import Edit, Verb
 from relay.spool.spool import Spool
+from tests.rig.wait import until
 
 
 class Rig:
@@ -447,8 +448,7 @@ def test_who_reads_late_has_the_end_of_his_answer_and_the_connection_ends_in_pea
             reader, writer = await asyncio.open_unix_connection(sock=ours)
             r.control._accept_anybody(reader, writer)
             (task,) = r.control._public
-            while not writer.is_closing():
-                await asyncio.sleep(0)
+            await asyncio.to_thread(until, writer.is_closing, "it is being closed")
             assert writer.transport.get_write_buffer_size() > 0
             with theirs:
                 answer = await asyncio.to_thread(theirs.makefile("rb").read)
