@@ -145,7 +145,10 @@ def test_a_second_agent_gives_up_in_the_end(rig: Rig) -> None:
     rig.serve("gearmand")
     first = rig.agent()
     second = Agent(first.directory, [server.address for server in rig.servers])
-    second.prelude = f"from relay.spool.spool import Spool; Spool.__init__.__defaults__ = ({wait_s},)"
+    second.prelude = (
+        "from functools import partial; from relay.agent import service; "
+        f"service.Spool = partial(service.Spool, lock_wait_s={wait_s})"
+    )
     second.log_file = first.directory / "second.log"
     rig.agents.append(second)
     second.spawn()
