@@ -13,8 +13,8 @@ shown by `failing`.  With nothing to write, `upkeep` gets its slices.
 
 Never does: open the spool, look at the network, know the forwarder.  A bug here ends the agent through `broken`.
 
-Bounds: a batch holds at most BATCH_CASTS casts or BATCH_BYTES bytes beyond its first arrival; the queue itself is
-bounded by those who fill it (intake by unanswered bytes, the forwarder by VERDICTS_LIMIT).
+Bounds: those of a `batch`; the queue itself is bounded by those who fill it (intake by unanswered bytes, the
+forwarder by VERDICTS_LIMIT).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import threading
 import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
 from relay.spool.ballast import Ballast
+from relay.spool.batch import Batch, Call, Look, Stop, Take, Verdicts
 from relay.spool.changes import FAILED, Changes, Done, Kept, Setback, Took
 from relay.spool.pulse import Pulse
 from relay.spool.room import Room
@@ -44,74 +44,8 @@ from relay.spool.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
-#: seconds that verdicts may wait for company, and how many of them do not wait
+#: seconds that verdicts may wait for company
 LINGER_S = 0.01
-LINGER_VERDICTS = 4096
-#: casts and bytes of one COMMIT, beyond its first arrival
-BATCH_CASTS = 10_000
-BATCH_BYTES = 32 * 1024 * 1024
-
-
-class _Verdicts(NamedTuple):
-    done: Sequence[Done]
-    setbacks: Sequence[Setback]
-    late: Sequence[int] = ()
-    kept: Sequence[Kept] = ()
-
-
-class _Take(NamedTuple):
-    read: Callable[[Transitions], Took]
-    taken: Callable[[Took], None]
-
-
-class _Look(NamedTuple):
-    read: Callable[[Transitions], int | None]
-    found: Callable[[int | None], None]
-
-
-class _Call(NamedTuple):
-    change: Callable[[Transitions], Any]
-    result: Future[Any]
-
-
-class _Stop(NamedTuple):
-    pass
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What is collected for one COMMIT."""
-
-    done: list[Done] = field(default_factory=list)
-    setbacks: list[Setback] = field(default_factory=list)
-    late: list[int] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
-    arrivals: list[Arrival] = field(default_factory=list)
-    calls: list[_Call] = field(default_factory=list)
-    looks: list[_Look] = field(default_factory=list)
-    casts: int = 0
-    size: int = 0
-    reads: int = 0
-    stop: bool = False
-
-    @property
-    def full(self) -> bool:
-        return self.casts >= BATCH_CASTS or self.size >= BATCH_BYTES
-
-    def urgent(self, failing: bool) -> bool:
-        """True when it may not linger; while the disk fails, verdicts never hurry."""
-        if self.arrivals or self.calls or self.looks or self.stop:
-            return True
-        return self.verdicts >= LINGER_VERDICTS and not failing
-
-    @property
-    def idle(self) -> bool:
-        """True when nothing at all came in."""
-        return not (self.arrivals or self.calls or self.looks or self.stop or self.verdicts or self.reads)
-
-    @property
-    def verdicts(self) -> int:
-        return len(self.done) + len(self.setbacks) + len(self.late)
 
 
 class Committed(NamedTuple):
@@ -148,10 +82,10 @@ class Committer:
         self._broken = broken
         self._suspect = suspect
         self._clock = clock
-        self._queue: SimpleQueue[Arrival | _Verdicts | _Take | _Look | _Call | _Stop] = SimpleQueue()
+        self._queue: SimpleQueue[Arrival | Verdicts | Take | Look | Call | Stop] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: verdicts that a failed COMMIT left
-        self._left = _Verdicts((), ())
+        self._left = Verdicts()
         self._most_done = limits.keep_done_max
         self._closed: str | None = None
         self.pulse = Pulse()
@@ -179,20 +113,20 @@ class Committer:
 
         `kept` is what the history gets of those that are done.
         """
-        self._queue.put(_Verdicts(done, setbacks, late, kept))
+        self._queue.put(Verdicts(done, setbacks, late, kept))
 
     def take(self, read: Callable[[Transitions], Took], taken: Callable[[Took], None]) -> None:
         """Read in the writer's thread; `taken` gets what was read, in the event loop's, in order with `told`."""
-        self._queue.put(_Take(read, taken))
+        self._queue.put(Take(read, taken))
 
     def look(self, read: Callable[[Transitions], int | None], found: Callable[[int | None], None]) -> None:
         """Read in the writer's thread, after everything handed in before; `found` is told in the event loop's."""
-        self._queue.put(_Look(read, found))
+        self._queue.put(Look(read, found))
 
     def call(self, change: Callable[[Transitions], Any]) -> Future[Any]:
         """Run `change` in a transaction of its own; its result comes after COMMIT."""
         future: Future[Any] = self._loop.create_future()
-        self._queue.put(_Call(change, future))
+        self._queue.put(Call(change, future))
         return future
 
     def drain(self, draining: bool) -> Future[Any]:
@@ -211,7 +145,7 @@ class Committer:
 
     def stop(self) -> None:
         """Write everything that was handed in before, then end; blocks until it has."""
-        self._queue.put(_Stop())
+        self._queue.put(Stop())
         self._thread.join()
 
     # -- the thread ------------------------------------------------------------------------------------------------
@@ -239,14 +173,11 @@ class Committer:
             self._serve(call)
         return not batch.stop
 
-    def _collect(self) -> _Batch:
+    def _collect(self) -> Batch:
         """Everything that waits now, at least one thing; verdicts alone linger."""
-        batch = _Batch()
-        batch.done += self._left.done
-        batch.setbacks += self._left.setbacks
-        batch.late += self._left.late
-        batch.kept += self._left.kept
-        self._left = _Verdicts((), ())
+        batch = Batch()
+        batch.judge(self._left)
+        self._left = Verdicts()
         failing = self.trouble.failing is not None
         deadline = self.trouble.retry_at if self.trouble.any else self._upkeep.next_at
         while not batch.full:
@@ -258,28 +189,23 @@ class Committer:
             except Empty:
                 break
             if type(item) is Arrival:
-                batch.arrivals.append(item)
-                batch.casts += len(item.casts)
-                batch.size += item.size
-            elif type(item) is _Verdicts:
+                batch.accept(item)
+            elif type(item) is Verdicts:
                 if not (failing or batch.verdicts):
                     deadline = min(deadline, time.monotonic() + LINGER_S)
-                batch.done += item.done
-                batch.setbacks += item.setbacks
-                batch.late += item.late
-                batch.kept += item.kept
-            elif type(item) is _Take:
+                batch.judge(item)
+            elif type(item) is Take:
                 self._read(item)
                 batch.reads += 1
-            elif type(item) is _Look:
+            elif type(item) is Look:
                 batch.looks.append(item)
-            elif type(item) is _Call:
+            elif type(item) is Call:
                 batch.calls.append(item)
             else:
                 batch.stop = True
         return batch
 
-    def _commit(self, batch: _Batch) -> None:
+    def _commit(self, batch: Batch) -> None:
         transitions, trouble, now = self._transitions, self.trouble, self._clock.wall()
         casts = bool(batch.arrivals)
         self.pulse.begin()
@@ -319,7 +245,7 @@ class Committer:
             self._transitions.touch(now, rehearse=rehearse)
         return closed, casts or rehearse
 
-    def _failed(self, batch: _Batch, error: sqlite3.Error, *, casts: bool) -> None:
+    def _failed(self, batch: Batch, error: sqlite3.Error, *, casts: bool) -> None:
         """Nothing of the batch happened: callers are refused, verdicts are kept."""
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
@@ -335,8 +261,8 @@ class Committer:
             self._room.over_quota()
         self._refuse(batch, str(error))
 
-    def _refuse(self, batch: _Batch, error: str) -> None:
-        self._left = _Verdicts(batch.done, batch.setbacks, batch.late, batch.kept)
+    def _refuse(self, batch: Batch, error: str) -> None:
+        self._left = Verdicts(batch.done, batch.setbacks, batch.late, batch.kept)
         for arrival in batch.arrivals:
             arrival.outcome = ["spool_error"] * len(arrival.casts)
         self._post(self._told, Committed(batch.arrivals, Changes(), error))
@@ -356,7 +282,7 @@ class Committer:
         log.error("the spool cannot be read: %s", error)
         self._look_for_signs(error)
 
-    def _read(self, take: _Take) -> None:
+    def _read(self, take: Take) -> None:
         unread = self._transitions.unread
         try:
             took = take.read(self._transitions)
@@ -371,9 +297,9 @@ class Committer:
                 log.error("casts cannot be read from disk: they are read again in a minute, and others go on meanwhile")
             self._post(self._suspect, "casts cannot be read")
         if self._transitions.found_doomed:
-            self._commit(_Batch())
+            self._commit(Batch())
 
-    def _answer(self, look: _Look) -> None:
+    def _answer(self, look: Look) -> None:
         try:
             found = look.read(self._transitions)
         except sqlite3.Error as error:
@@ -381,7 +307,7 @@ class Committer:
             found = None
         self._post(look.found, found)
 
-    def _serve(self, call: _Call) -> None:
+    def _serve(self, call: Call) -> None:
         try:
             result = self._transact(call.change)
         except Exception as error:  # noqa: BLE001 - the caller of `call` gets whatever it is

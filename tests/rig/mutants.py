@@ -18,7 +18,7 @@ from relay.forwarder import lanes, loop, outlet, rotation, sending, trials, wind
 from relay.intake import room
 from relay.protocol.upstream import Conversation
 from relay.settings import Forwarder
-from relay.spool import accepting, ballast, committer, opening, preparing, quarantine, taking, watching
+from relay.spool import accepting, ballast, batch, opening, preparing, quarantine, taking, watching
 from relay.upstream.health import Health
 from relay.upstream.link import Link
 
@@ -106,7 +106,7 @@ def goes_by_the_wall_clock() -> None:
 
 def commits_alone() -> None:
     """A COMMIT for each arrival."""
-    committer.BATCH_CASTS = 1
+    batch.BATCH_CASTS = 1
 
 
 def forgets_doubts() -> None:

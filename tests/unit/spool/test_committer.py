@@ -15,8 +15,9 @@ import pytest
 from relay.cast import Arrival
 from relay.clock import Clock
 from relay.settings import Spool as Limits
+from relay.spool.batch import LINGER_VERDICTS, Verdicts
 from relay.spool.changes import Took
-from relay.spool.committer import LINGER_VERDICTS, Committed, Committer, _Verdicts
+from relay.spool.committer import Committed, Committer
 from relay.spool.room import Room
 from relay.spool.transitions import Transitions
 from relay.spool.trouble import RETRY_S, STRIKES
@@ -351,7 +352,7 @@ def test_verdicts_that_wait_for_the_disk_do_not_spin(path: Path) -> None:
         # failed so far ahead that no machine is slow enough to be past the next try
         running.committer.trouble.failed("disk I/O error", time.monotonic() + GUARD_S, casts=False)
         running.committer._queue = Quiet()  # type: ignore[assignment]
-        running.committer._left = _Verdicts([(id_, 1, 0, False, 0) for id_ in range(LINGER_VERDICTS)], [])
+        running.committer._left = Verdicts([(id_, 1, 0, False, 0) for id_ in range(LINGER_VERDICTS)], [])
         batch = running.committer._collect()
         assert batch.verdicts == LINGER_VERDICTS
         running.writer.close()
