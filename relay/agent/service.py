@@ -51,8 +51,6 @@ FAREWELL_S = 2.0
 #: seconds after which a thread that wants the interpreter's lock gets it: the writer, back from the disk, must not wait
 #: the usual 5 ms for the loop to finish a read
 SWITCH_S = 0.0001
-
-
 #: seconds that a spool which was rebuilt is not rebuilt again: each time a copy is kept
 REBUILD_S = 600.0
 

@@ -20,7 +20,7 @@ import json
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -234,10 +234,10 @@ class _Peer:
         """End the connection, once what was answered is on its way, or that takes too long."""
         self._writer.close()
         try:
-            async with asyncio.timeout(self._patience_s):
-                await self._writer.wait_closed()
-        except (OSError, TimeoutError):
-            pass
+            # a peer that is gone, or that takes nothing any more, ends it as well
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(self._patience_s):
+                    await self._writer.wait_closed()
         finally:
             # a transport that has ended must not be told to: it fails where it had something to send until then
             if self._writer.transport.get_write_buffer_size():
