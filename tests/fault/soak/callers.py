@@ -5,7 +5,6 @@ The others are tried once. Some callers go away in the middle of a packet, or re
 Never does: send a payload under another number's unique.
 """
 
-import threading
 from random import Random
 
 from tests.rig import packets
@@ -13,6 +12,7 @@ from tests.rig.agent import Agent
 from tests.rig.packets import Stream, submission
 
 from .tally import ACKNOWLEDGED, IN_DOUBT, REFUSED, Tally
+from .threads import Stoppable
 
 FUNCTIONS = (b"work", b"other", b"third")
 AHEAD = 3_000
@@ -23,35 +23,29 @@ OPEN = ("spool_error",)
 KNOWN = ("draining", "disk_full", "spool_full", *OPEN)
 
 
-class Caller(threading.Thread):
+class Caller(Stoppable):
     """Casts until it is stopped."""
 
     def __init__(self, agent: Agent, tally: Tally, rng: Random, per_second: float) -> None:
         """Start."""
-        super().__init__(name="caller", daemon=True)
+        super().__init__("caller")
         self._agent, self._tally, self._rng, self._per_second = agent, tally, rng, per_second
         self._again: list[int] = []
         self.failure: BaseException | None = None
-        self._stopping = threading.Event()
         self.start()
-
-    def stop(self) -> None:
-        """Cast nothing more; returns when it has ended."""
-        self._stopping.set()
-        self.join()
 
     def run(self) -> None:
         """Batch after batch, each over a connection of its own."""
         try:
-            while not self._stopping.is_set():
+            while not self.stopping.is_set():
                 if self._tally.acknowledged - self._tally.finished > AHEAD:
-                    self._stopping.wait(0.05)
+                    self.stopping.wait(0.05)
                     continue
                 size = self._rng.choice((1, 1, 5, 20, 60))
                 numbers = self._again[:size] or [self._tally.draw() for _ in range(size)]
                 del self._again[:size]
                 self._cast(numbers)
-                self._stopping.wait(self._rng.random() * 2 * len(numbers) / self._per_second)
+                self.stopping.wait(self._rng.random() * 2 * len(numbers) / self._per_second)
         except BaseException as error:
             self.failure = error
             raise
@@ -77,7 +71,7 @@ class Caller(threading.Thread):
                         self._note(number, stream.read())
                         answered += 1
         except OSError:
-            self._stopping.wait(0.1)
+            self.stopping.wait(0.1)
         for number in numbers[answered:]:
             self._tally.answered(number, IN_DOUBT)
             self._try_again(number)

@@ -8,7 +8,6 @@ Failure: a fault that raises ends the soak, and is told.
 import contextlib
 import signal
 import sqlite3
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from random import Random
 from tests.rig.packets import Stream, submission
 
 from .stage import Stage
+from .threads import Stoppable
 
 Fault = Callable[[Stage, Random], None]
 LONGEST_S = 6.0
@@ -209,27 +209,21 @@ MEAN_PAUSES_S = {"ending": 20.0, "agent": 10.0, "servers": 10.0, "disk": 15.0, "
 """Between two of a kind, in the long form."""
 
 
-class Trouble(threading.Thread):
+class Trouble(Stoppable):
     """Faults of one kind, one after the other, at random."""
 
     def __init__(self, kind: str, faults: tuple[Fault, ...], stage: Stage, rng: Random) -> None:
         """Start."""
-        super().__init__(name=f"trouble-{kind}", daemon=True)
+        super().__init__(f"trouble-{kind}")
         self.counts: Counter[str] = Counter()
         self.failure: str | None = None
         self._faults, self._stage, self._rng = faults, stage, rng
         self._mean_s = MEAN_PAUSES_S[kind] / stage.pace
-        self._stopping = threading.Event()
         self.start()
-
-    def stop(self) -> None:
-        """Begin no other; returns when the one that is under way is over."""
-        self._stopping.set()
-        self.join()
 
     def run(self) -> None:
         """Until stopped."""
-        while not self._stopping.wait(self._rng.expovariate(1 / self._mean_s)):
+        while not self.stopping.wait(self._rng.expovariate(1 / self._mean_s)):
             fault = self._rng.choice(self._faults)
             self.counts[fault.__name__] += 1
             try:

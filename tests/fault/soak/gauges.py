@@ -4,13 +4,14 @@ Promises: a life that ends begins a new row; figures of one life are never mixed
 """
 
 import contextlib
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.rig.agent import Agent
+
+from .threads import Stoppable
 
 EVERY_S = 1.0
 PAGE_BYTES = 4096
@@ -44,25 +45,19 @@ class Life:
         return sum((s.at - mean_at) * (s.memory - mean) for s in samples) / spread * 3600 / MIB
 
 
-class Gauges(threading.Thread):
+class Gauges(Stoppable):
     """Samples an agent until it is stopped."""
 
     def __init__(self, agent: Agent, log: Path) -> None:
         """Start."""
-        super().__init__(name="gauges", daemon=True)
+        super().__init__("gauges")
         self.lives: list[Life] = []
         self._agent, self._log = agent, log
-        self._stopping = threading.Event()
         self.start()
-
-    def stop(self) -> None:
-        """No more samples."""
-        self._stopping.set()
-        self.join()
 
     def run(self) -> None:
         """One each EVERY_S."""
-        while not self._stopping.wait(EVERY_S):
+        while not self.stopping.wait(EVERY_S):
             self.look()
 
     def look(self) -> Sample | None:
