@@ -28,6 +28,7 @@ from relay.spool import reading
 from relay.spool.edits import Edit, Verb
 from relay.spool.spool import Spool
 from tests.rig.wait import until
+from tests.unit.limits import unlimited
 
 
 class Rig:
@@ -70,16 +71,7 @@ async def rig(
     directory: Path, facts: Callable[[], Facts] = Facts, problems: Callable[[], list[Problem]] = list
 ) -> AsyncIterator[Rig]:
     """A rig, and its end."""
-    limits = settings.Spool(
-        path=directory / "spool" / "spool.db",
-        max_casts=0,
-        max_bytes=0,
-        min_free=0,
-        keep_dead=0,
-        keep_done=0,
-        keep_done_max=1,
-    )
-    spool = Spool(limits, Clock())
+    spool = Spool(unlimited(directory / "spool" / "spool.db"), Clock())
     spool.start(asyncio.get_running_loop(), lambda error: None)
     path = directory / "control.sock"
     control = Control(wanted(path), spool, facts, Clock(), "1.2", problems)

@@ -18,9 +18,9 @@ from relay.intake.door import DEAF_S, PACKET_S, Door
 from relay.protocol import admin
 from relay.protocol.caller import refusal
 from relay.protocol.packets import HEADER_SIZE, REQ, RES, Kind, encode
-from relay.settings import Spool as Limits
 from relay.spool.spool import Spool
 from tests.unit.forwarder.flying import until
+from tests.unit.limits import unlimited
 from tests.unit.spool.writing import cast
 
 GUARD_S = 60
@@ -99,11 +99,7 @@ class Intake:
     """A door with a spool behind it."""
 
     def __init__(self, path: Path, connections: int = 10) -> None:
-        self.spool = Spool(
-            Limits(path=path, max_casts=0, max_bytes=0, min_free=0, keep_dead=0, keep_done=0, keep_done_max=1),
-            Clock(),
-            0,
-        )
+        self.spool = Spool(unlimited(path), Clock(), 0)
         self.broken: list[BaseException] = []
         self.spool.start(asyncio.get_running_loop(), self.broken.append)
         self.first = self.spool.identity.next_id
@@ -652,11 +648,16 @@ def test_a_caller_that_sends_no_more_and_reads_late_gets_the_end(path: Path, bey
 LARGE = submission(payload=bytes(100_000))
 
 
-def test_a_line_of_any_length_goes_on_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When whoever held up a line of 400 leaves, all of them are read, however deep one thing leads to another."""
+@pytest.fixture
+def cramped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for one large packet; no look comes by itself, or on a slow machine whoever stands still would give way."""
     monkeypatch.setattr(room, "HALF_BYTES", 100_000)
-    # no look comes by itself, or on a slow machine whoever stands still would give way
     monkeypatch.setattr(door, "LOOK_S", 1e6)
+
+
+@pytest.mark.usefixtures("cramped")
+def test_a_line_of_any_length_goes_on_at_once(path: Path) -> None:
+    """When whoever held up a line of 400 leaves, all of them are read, however deep one thing leads to another."""
 
     async def scenario(intake: Intake) -> None:
         first = await intake.call()
@@ -676,11 +677,9 @@ def test_a_line_of_any_length_goes_on_at_once(path: Path, monkeypatch: pytest.Mo
     run(path, scenario, connections=500)
 
 
-def test_one_large_packet_behind_another_takes_its_place_in_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("cramped")
+def test_one_large_packet_behind_another_takes_its_place_in_line(path: Path) -> None:
     """Who sends many lets those in between that wait."""
-    monkeypatch.setattr(room, "HALF_BYTES", 100_000)
-    # no look comes by itself, or on a slow machine whoever stands still would give way
-    monkeypatch.setattr(door, "LOOK_S", 1e6)
 
     async def scenario(intake: Intake) -> None:
         many, one = await intake.call(), await intake.call()
@@ -696,11 +695,9 @@ def test_one_large_packet_behind_another_takes_its_place_in_line(path: Path, mon
     run(path, scenario)
 
 
-def test_who_waits_for_room_is_not_too_slow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("cramped")
+def test_who_waits_for_room_is_not_too_slow(path: Path) -> None:
     """However long it waits, while it has something to be read; one that has sent nothing more keeps itself back."""
-    monkeypatch.setattr(room, "HALF_BYTES", 100_000)
-    # no look comes by itself, or on a slow machine whoever stands still would give way
-    monkeypatch.setattr(door, "LOOK_S", 1e6)
 
     async def scenario(intake: Intake) -> None:
         first = await intake.call()
@@ -722,11 +719,9 @@ def test_who_waits_for_room_is_not_too_slow(path: Path, monkeypatch: pytest.Monk
     run(path, scenario)
 
 
-def test_whoever_is_too_slow_frees_its_room_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("cramped")
+def test_whoever_is_too_slow_frees_its_room_at_once(path: Path) -> None:
     """Also when it does not read that it was: others need not wait until it goes away."""
-    monkeypatch.setattr(room, "HALF_BYTES", 100_000)
-    # no look comes by itself, or on a slow machine whoever stands still would give way
-    monkeypatch.setattr(door, "LOOK_S", 1e6)
 
     async def scenario(intake: Intake) -> None:
         slow = await intake.call()

@@ -14,16 +14,15 @@ import pytest
 
 from relay.cast import Arrival
 from relay.clock import Clock
-from relay.settings import Spool as Limits
 from relay.spool.batch import LINGER_VERDICTS, Verdicts
 from relay.spool.changes import Took
 from relay.spool.committer import Committed, Committer
 from relay.spool.room import Room
 from relay.spool.transitions import Transitions
 from relay.spool.trouble import RETRY_S, STRIKES
+from tests.unit.limits import unlimited
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
 
-NO_LIMITS = {"max_casts": 0, "max_bytes": 0, "min_free": 0, "keep_dead": 0, "keep_done": 0, "keep_done_max": 100}
 #: a test that hangs ends here
 GUARD_S = 60
 
@@ -33,7 +32,7 @@ class Running:
 
     def __init__(self, path: Path, **limits: int) -> None:
         self.writer = Writer(path)
-        self.limits = Limits(**{"path": path, **NO_LIMITS, **limits})
+        self.limits = unlimited(path, **{"keep_done_max": 100, **limits})
         self.told: asyncio.Queue[Committed] = asyncio.Queue()
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         #: called with each Committed, before it is kept
@@ -568,9 +567,7 @@ def test_a_full_spool_refuses_until_there_is_room(path: Path) -> None:
         again = running.writer.arrival([cast(), cast()])
         await running.accept(again)
         assert again.outcome == [again.first_id, "spool_full"]
-        running.committer.limit(
-            Limits(path=path, max_casts=0, max_bytes=0, min_free=0, keep_dead=0, keep_done=0, keep_done_max=1)
-        )
+        running.committer.limit(unlimited(path))
         more = running.writer.arrival([cast()] * 10)
         await running.accept(more)
         assert list(more.outcome) == list(range(more.first_id, more.first_id + 10))

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from relay.clock import Clock
-from relay.settings import Spool as Limits
 from relay.spool import pulse
 from relay.spool.pulse import COMPLETION_S, Pulse
 from relay.spool.spool import Spool
 from relay.spool.transitions import Transitions
+from tests.unit.limits import unlimited
 from tests.unit.spool.writing import NOW, Writer, cast
 
 
@@ -136,16 +136,7 @@ def test_a_spool_whose_ages_cannot_be_read_starts(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Transitions, "ages", broken)
 
     async def story() -> None:
-        limits = Limits(
-            path=tmp_path / "spool" / "spool.db",
-            max_casts=0,
-            max_bytes=0,
-            min_free=0,
-            keep_dead=0,
-            keep_done=0,
-            keep_done_max=1,
-        )
-        spool = Spool(limits, Clock())
+        spool = Spool(unlimited(tmp_path / "spool" / "spool.db"), Clock())
         spool.start(asyncio.get_running_loop(), lambda error: None)
         await spool.finish()
         spool.close()

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
-from relay.settings import Spool as Limits
 from relay.spool import room as module
 from relay.spool.ballast import BALLAST_BYTES, Ballast
 from relay.spool.room import BACKSTOP_BYTES, OVERHEAD, PAGE_BYTES, Room
+from tests.unit.limits import unlimited
 from tests.unit.spool.writing import Writer, cast
 
 PLENTY = 1 << 40
@@ -34,9 +34,8 @@ class Stage:
 
     def made(self, **limits: int) -> Room:
         """A room with these limits."""
-        nothing = dict.fromkeys(("max_casts", "max_bytes", "min_free", "keep_dead", "keep_done", "keep_done_max"), 0)
-        limits = {**nothing, **limits}
-        self.room = Room(self.writer.conn, self.writer.path, Limits(path=self.writer.path, **limits), self.ballast)
+        path = self.writer.path
+        self.room = Room(self.writer.conn, path, unlimited(path, **limits), self.ballast)
         return self.room
 
     def most_pages(self) -> int:
@@ -81,9 +80,7 @@ def test_the_database_has_a_limit_of_its_own(stage: Stage) -> None:
     """It stands BACKSTOP_BYTES above max_bytes, and goes with it."""
     stage.made(max_bytes=1 << 30).left(0, 0)
     assert stage.most_pages() * PAGE_BYTES == (1 << 30) + BACKSTOP_BYTES
-    stage.room.limit(
-        Limits(path=stage.writer.path, max_casts=0, max_bytes=0, min_free=0, keep_dead=0, keep_done=0, keep_done_max=1)
-    )
+    stage.room.limit(unlimited(stage.writer.path))
     stage.room.left(0, 0)
     assert stage.most_pages() * PAGE_BYTES > PLENTY
 
