@@ -166,12 +166,14 @@ class Track:
     def expire(self, reached: Callable[[int, int], bool]) -> list[Flight]:
         """Give out what is too old of what waits here, told by its id and `since`."""
         # what is out elsewhere may be done there
-        out = [flight for flight in self.again if not flight.shared and reached(flight.cast[0], flight.cast[3])]
-        for flight in out:
-            self.again.remove(flight)
-        out += (suspects := [flight for flight in self.suspects if reached(flight.cast[0], flight.cast[3])])
+        out: list[Flight] = []
+        again, self.again = self.again, []
+        for flight in again:
+            old = not flight.shared and reached(flight.cast[0], flight.cast[3])
+            (out if old else self.again).append(flight)
+        suspects, self.suspects = self.suspects, []
         for flight in suspects:
-            self.suspects.remove(flight)
+            (out if reached(flight.cast[0], flight.cast[3]) else self.suspects).append(flight)
         while self.fresh and reached(self.fresh[0][0], self.fresh[0][3]):
             out.append(Flight(self.fresh.popleft(), self, 0, 0, False))
         for taken in [taken for taken in self.due if reached(taken.cast[0], taken.cast[3])]:
@@ -181,10 +183,8 @@ class Track:
 
     def drop(self, ids: Collection[int]) -> int:
         """Forget these casts, where they wait here; the bytes that gives back."""
-        freed = 0
-        for flight in [flight for flight in self.again if flight.cast[0] in ids]:
-            self.again.remove(flight)
-            freed += OVERHEAD + flight.size if flight.buffered else 0
+        freed = sum([OVERHEAD + one.size for one in self.again if one.buffered and one.cast[0] in ids])
+        self.again = [flight for flight in self.again if flight.cast[0] not in ids]
         self.suspects = [flight for flight in self.suspects if flight.cast[0] not in ids]
         freed += sum([OVERHEAD + len(cast[2]) for cast in self.fresh if cast[0] in ids])
         freed += sum([OVERHEAD + len(taken.cast[2]) for taken in self.due if taken.cast[0] in ids])
@@ -195,10 +195,10 @@ class Track:
     def pull(self, casts: int) -> list[Flight]:
         """At most `casts` to be sent now."""
         out: list[Flight] = []
-        while self.again and len(out) < casts:
-            flight = self.again.pop(0)
-            if not flight.over:
-                out.append(flight)
+        while self.again and (room := casts - len(out)) > 0:
+            first = self.again[:room]
+            del self.again[:room]
+            out += [flight for flight in first if not flight.over]
         if not self.due:
             fresh = self.fresh
             out += [Flight(fresh.popleft(), self, 0, 0, False) for _ in range(min(casts - len(out), len(fresh)))]

@@ -27,7 +27,7 @@ from relay.clock import Clock
 from relay.facts import Facts, LaneFacts
 from relay.forwarder.expiring import Expiring
 from relay.forwarder.heads import Heads
-from relay.forwarder.lanes import Flight, Lane
+from relay.forwarder.lanes import Flight, Lane, Track
 from relay.forwarder.outlet import Outlet
 from relay.forwarder.rotation import Rotation
 from relay.forwarder.routing import Routing
@@ -294,15 +294,17 @@ class Forwarder:
     def _doubt(self, doubtful: Iterable[Flight], *, lost: bool = False) -> None:
         """Ready again at once, in the order of ids, before anything else of their lane."""
         now = self._clock.monotonic()
-        for flight in sorted(doubtful, key=lambda flight: flight.cast[0], reverse=True):
+        again: dict[Track, list[Flight]] = {}
+        for flight in sorted(doubtful, key=lambda flight: flight.cast[0]):
             if self._sends.lost(flight):
                 self._tally.failed["in_doubt"] += 1
                 flight.doubts += 1
                 self._tally.landed(flight)
-                if lost and self._trials.suspects(flight, now):
-                    continue
-                flight.track.again.insert(0, flight)
-                self._routing.enter(flight.track.lane, now)
+                if not (lost and self._trials.suspects(flight, now)):
+                    again.setdefault(flight.track, []).append(flight)
+        for track, flights in again.items():
+            track.again[:0] = flights
+            self._routing.enter(track.lane, now)
 
     def _give_up_overdue(self, outlet: Outlet, now: float) -> None:
         """Attempts that have taken too long are failures; the job stays at the server, and may be done late."""

@@ -265,6 +265,26 @@ def test_what_is_in_doubt_goes_out_again_first(monkeypatch: pytest.MonkeyPatch, 
     run(monkeypatch, scenario)
 
 
+def test_what_is_in_doubt_once_more_goes_before_what_has_not_gone_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two links are lost in a row, the second with a part of what the first one had: the order of ids holds."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.open()
+        bench.accept(1, 2, 3, 4)
+        bench.link.break_()
+        bench.forwarder.configure(replace(LIMITS, function_window=2), replace(UPSTREAM, servers=SERVERS[:1]))
+        bench.later(60)
+        await bench.open()
+        assert bench.sent() == [1, 2]
+        bench.link.break_()
+        bench.forwarder.configure(LIMITS, replace(UPSTREAM, servers=SERVERS[:1]))
+        bench.later(60)
+        await bench.open()
+        assert bench.sent() == [1, 2, 3, 4]
+
+    run(monkeypatch, scenario, servers=SERVERS[:1])
+
+
 def test_a_lost_link_is_the_next_servers_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ring rotates with each loss, and a server that just failed is left alone for a while."""
 
