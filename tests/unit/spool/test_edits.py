@@ -1,8 +1,5 @@
 """What an operator does to casts on disk: each verb in each state, the counts, and what the forwarder is told."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from relay.lifecycle import TABLE, State
@@ -10,15 +7,6 @@ from relay.spool.edits import _EVENTS, Verb, concerned
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
 
 HOUR = 3_600_000_000
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
-    """An open spool whose counts are right at the end."""
-    one = Writer(tmp_path / "spool" / "spool.db")
-    yield one
-    one.check_counts()
-    one.close()
 
 
 def make(writer: Writer, state: State) -> int:

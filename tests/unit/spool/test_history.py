@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +14,6 @@ from relay.spool.showing import show
 from tests.unit.spool.writing import NOW, Writer, cast, setback
 
 SECOND = 1_000_000
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
-    """A spool."""
-    one = Writer(tmp_path / "spool" / "spool.db")
-    yield one
-    one.close()
 
 
 def kept(id_: int, done_at: int = NOW + 3 * SECOND, attempts: int = 1, failures: int = 0, lane: int = 1) -> Kept:

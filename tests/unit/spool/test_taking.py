@@ -1,8 +1,6 @@
 """What cannot be read is not condemned, and stands in nobody's way."""
 
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,15 +31,6 @@ class Failing:
             failed.sqlite_errorcode = self.code
             raise failed
         return self._execute(statement, parameters)
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
-    """An empty spool; its counts are checked against its tables when the test is over."""
-    made = Writer(tmp_path / "spool" / "spool.db")
-    yield made
-    made.check_counts()
-    made.close()
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR | 1 << 8])

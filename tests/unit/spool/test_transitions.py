@@ -1,7 +1,6 @@
 """What can happen to casts on disk, transaction by transaction, on a real file."""
 
 import sqlite3
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,15 +16,6 @@ from relay.spool.statements import pieces, ranges
 from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
 
 MESSAGE_ID = b"0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
-    """An empty spool; its counts are checked against its tables when the test is over."""
-    made = Writer(tmp_path / "spool" / "spool.db")
-    yield made
-    made.check_counts()
-    made.close()
 
 
 # -- accepting ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ LATER = 1e9
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[Writer]:
-    """A spool."""
+    """A spool, which the tests damage."""
     writer = Writer(tmp_path / "spool" / "spool.db")
     yield writer
     writer.close()
