@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -130,6 +131,19 @@ class Peer:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+class Control(HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=60)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
 class Relay(Peer):
     """relay-agent with its defaults, but for where things lie; `upstream` is host:port."""
 
@@ -154,12 +168,23 @@ class Relay(Peer):
         )
         return [self.binary, "--config-file", str(self.conf)]
 
-    def status(self) -> dict[str, Any]:
+    def asked_by_cli(self) -> None:
+        """What an operator runs."""
         command = [self.cli, "--config-file", str(self.conf), "status", "-f", "json"]
         told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
         if told.returncode:
             raise Broken(f"relay-cli status exits {told.returncode}: {told.stderr[-1000:]}\n{self.end_of_log()}")
-        status: dict[str, Any] = json.loads(told.stdout)
+
+    def status(self) -> dict[str, Any]:
+        """The same without a process, so that asking costs what is measured little."""
+        conn = Control(f"{self.run}/control.sock")
+        try:
+            conn.request("GET", "/v1/status")
+            status: dict[str, Any] = json.loads(conn.getresponse().read())
+        except (OSError, HTTPException, ValueError) as error:
+            raise Broken(f"relay does not tell its status: {error!r}\n{self.end_of_log()}") from error
+        finally:
+            conn.close()
         return status
 
     def kept(self) -> int:
@@ -169,7 +194,7 @@ class Relay(Peer):
         return count
 
     def wait_for(self, key: str, count: int, timeout_s: float = 60) -> None:
-        """Until the agent's own status counts exactly `count`; asked seldom, for asking costs a process."""
+        """Until the agent's own status counts exactly `count`."""
         end = time.monotonic() + timeout_s
         while (now := self.status())[key] != count:
             if time.monotonic() > end or now[key] > count:

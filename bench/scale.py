@@ -82,13 +82,13 @@ def start_again(relay: Relay) -> float:
 
 
 def drain(relay: Relay, disk: Path, port: int, casts: int) -> dict[str, float]:
-    """The rate at which the first so many are executed, from the appearance of a server on."""
+    """The rate at which so many are executed, once a server has appeared, from the first on by the worker's clock."""
+    before = costs.of(relay.process.pid)
     with Fixed(disk, port) as server, Worker(server.address, 128) as worker:
-        worker.executed(1)
-        before, began = costs.of(relay.process.pid), time.monotonic()
         told = worker.executed(casts)
         cpu = costs.each(before, costs.of(relay.process.pid), int(told["executed"]))
-        return {"through": told["executed"] / (told["at"] - began), "through_cpu_us": cpu["cpu_us"]}
+        rate = told["executed"] / (told["at"] - told["began"])
+        return {"executed": told["executed"], "through": rate, "through_cpu_us": cpu["cpu_us"]}
 
 
 def measure(disk: Path, backlog: int, part: int) -> dict[str, float]:
@@ -99,10 +99,12 @@ def measure(disk: Path, backlog: int, part: int) -> dict[str, float]:
         told = accept(relay, "relay-uuid7", part)
         found |= {"accept": told["rate"], "accept_cpu_us": told["cpu_us"], "accept_written": told["written"]}
         began = time.monotonic()
-        status = relay.status()
+        relay.asked_by_cli()
         found["status_s"] = time.monotonic() - began
+        status = relay.status()
         if status["accepted"] != 1000 + backlog + part:
             raise Broken(f"{status['accepted']} accepted of {1000 + backlog + part}")
+        found["accepted"] = status["accepted"]
         found |= {"rss_mib": costs.of(relay.process.pid).resident / 2**20, "spool_mib": status["spool_bytes"] / 2**20}
         found["start_s"] = start_again(relay)
         found["rss_started_mib"] = costs.of(relay.process.pid).resident / 2**20

@@ -5,9 +5,9 @@ loop, each with some GRABS under way, and for a read of jobs all WORK_COMPLETE a
 write. Executing is counting, so that the server and what stands before it are what is measured.
 
 On stdin it reads a count a line, and once it has executed that many jobs since its start it answers with one
-line of JSON, {"executed", "at"}: `at` is the CLOCK_MONOTONIC of the read that brought the last of them. At
-the end of stdin it exits. A job is executed when its completion is handed to the kernel; what a worker's
-death does is not its subject.
+line of JSON, {"executed", "began", "at"}: how many it has executed, and the CLOCK_MONOTONIC from before the read that
+brought the first of them to after the one that brought the last. At the end of stdin it exits. A job is executed when
+its completion is handed to the kernel; what a worker's death does is not its subject.
 """
 
 import json
@@ -76,10 +76,15 @@ def serve(address: str, grabs: int) -> None:
     poller = select.poll()
     for fd in (0, *links):
         poller.register(fd, select.POLLIN)
-    executed, at, wanted = 0, time.monotonic(), None
-    print(json.dumps({"executed": 0, "at": at}), flush=True)
+    wanted: int | None = None
+    executed, began = 0, time.monotonic()
+    at = began
+    print(json.dumps({"executed": 0, "began": began, "at": at}), flush=True)
     while True:
-        for fd, _ in poller.poll():
+        events = poller.poll()
+        if not executed:
+            began = time.monotonic()
+        for fd, _ in events:
             if fd == 0:
                 line = os.read(0, 100)
                 if not line:
@@ -91,7 +96,7 @@ def serve(address: str, grabs: int) -> None:
                 executed += jobs
                 at = time.monotonic()
         if wanted is not None and executed >= wanted:
-            print(json.dumps({"executed": executed, "at": at}), flush=True)
+            print(json.dumps({"executed": executed, "began": began, "at": at}), flush=True)
             wanted = None
 
 

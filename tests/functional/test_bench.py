@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench import scale
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,4 +29,7 @@ def test_the_scale_of_a_small_backlog_is_measured(tmp_path: Path) -> None:
         [*command, "--json", str(figures)], cwd=ROOT, check=False, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(figures.read_text())["figures"]["1000"]["through"] > 0
+    found = json.loads(figures.read_text())["figures"]["1000"]
+    assert found["accepted"] == 1000 + 1000 + 500  # the warm-up, the backlog, the part
+    assert 500 <= found["executed"] <= found["accepted"]
+    assert all(found[name] > 0 for name in scale.COLUMNS), found
