@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from relay.cli import formats, offline, selecting
 from relay.cli.ask import Agent
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 FIELDS = ("matched", "changed", "skipped", "in_flight", "twins", "other", "missing")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A verb: its path, its word on disk, and how people say that it was done."""
 
     name: str
@@ -95,6 +93,8 @@ def _answers(agent: Agent, path: str, body: dict[str, Any]) -> Iterator[dict[str
 
 
 def _on_disk(options: argparse.Namespace, change: Change, wanted: Wanted, spooled: Spooled) -> dict[str, Any]:
+    from dataclasses import replace
+
     verb, exported = change.verb, ("exported", True) in change.more
 
     def edit(dry_run: bool) -> Iterator[dict[str, Any]]:

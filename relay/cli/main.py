@@ -10,57 +10,39 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import relay
-from relay.cli import (
-    backlog,
-    bury,
-    cast,
-    check,
-    dead,
-    doctor,
-    drain,
-    export,
-    hold,
-    imports,
-    purge,
-    release,
-    resume,
-    retry,
-    revive,
-    shape,
-    show,
-    status,
-    top,
-    upstreams,
-)
 from relay.cli.arguments import duration
 from relay.cli.exits import FAILED, INTERRUPTED, NOBODY_READS, Failed
 from relay.cli.places import Places
 
-VERBS = (
-    status,
-    top,
-    backlog,
-    shape,
-    show,
-    dead,
-    cast,
-    drain,
-    resume,
-    upstreams,
-    hold,
-    release,
-    retry,
-    bury,
-    revive,
-    purge,
-    export,
-    imports,
-    check,
-    doctor,
-)
+#: the verbs, in the order of the help, and the module of each
+VERBS = {
+    "status": "status",
+    "top": "top",
+    "backlog": "backlog",
+    "shape": "shape",
+    "show": "show",
+    "dead": "dead",
+    "cast": "cast",
+    "drain": "drain",
+    "resume": "resume",
+    "upstreams": "upstreams",
+    "hold": "hold",
+    "release": "release",
+    "retry": "retry",
+    "bury": "bury",
+    "revive": "revive",
+    "purge": "purge",
+    "export": "export",
+    "import": "imports",
+    "check": "check",
+    "doctor": "doctor",
+}
+#: the options that may stand before a verb with a word of their own
+VALUED = ("--config-file", "--control", "--patience")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,8 +52,8 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **more)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line: what is needed of it to read these words, and all of it where they name no verb."""
     top = _Parser(prog="relay-cli", description="Look into a relay-agent, hand casts to it, and drain it.")
     top.add_argument("--version", action="version", version=f"relay-cli {relay.__version__}")
     top.add_argument(
@@ -88,13 +70,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="how long an agent that is silent is waited for (5s for status, else 60s)",
     )
-    verbs = top.add_subparsers(metavar="VERB", required=True)
-    for verb in VERBS:
-        verb.add(verbs)
+    # without its own name argparse asks how wide the terminal is, which imports four packages
+    verbs = top.add_subparsers(metavar="VERB", required=True, prog=top.prog)
+    for module in [VERBS[verb]] if (verb := _verb(argv)) in VERBS else VERBS.values():
+        import_module(f"relay.cli.{module}").add(verbs)
     return top
 
 
-def _parse(top: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+def _verb(argv: Sequence[str]) -> str:
+    """The word that the parser will take for the verb; empty where it is not plain to see."""
+    words = iter(argv)
+    for word in words:
+        if word in VALUED:
+            next(words, None)
+        else:
+            return word
+    return ""
+
+
+def _parse(top: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
     """The arguments; a payload may stand behind the options too, where argparse alone would not look for it."""
     options, rest = top.parse_known_args(argv)
     if len(rest) == 1 and not rest[0].startswith("-") and getattr(options, "payload", "") is None:
@@ -106,7 +100,8 @@ def _parse(top: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code, or exits 2 with the usage."""
-    options = _parse(parser(), argv)
+    words = sys.argv[1:] if argv is None else argv
+    options = _parse(parser(words), words)
     options.places = Places(options.config_file, options.control)
     try:
         code: int = options.run(options)

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay.cast import LaneName
 from relay.facts import Facts, LaneFacts, Problem
 from relay.spool.changes import Counts
 from relay.spool.schema import COUNTS
-from relay.spool.shape import Shape
+
+if TYPE_CHECKING:
+    from relay.spool.shape import Shape
 
 #: blockers named in one answer, those with most casts
 BLOCKERS_NAMED = 1000

@@ -34,6 +34,7 @@ from relay.spool import statements as sql
 from relay.spool.ballast import BALLAST_BYTES, Ballast
 from relay.spool.locking import LOCK_WAIT_S, lock, note, noted
 from relay.spool.quarantine import sync
+from relay.spool.readers import readers
 
 log = logging.getLogger(__name__)
 
@@ -331,21 +332,6 @@ def _rewrite(conn: sqlite3.Connection) -> None:
 def _pragma(conn: sqlite3.Connection, name: str) -> int:
     found: int = conn.execute(f"PRAGMA {name}").fetchone()[0]
     return found
-
-
-def readers(path: Path) -> str:
-    """The processes beside this one that have the spool open, for people: `pid 12 (sqlite3), pid 13 (python3)`."""
-    found = []
-    target = os.path.realpath(path)
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if int(entry.name) != os.getpid() and any(
-                os.path.realpath(link) == target for link in (entry / "fd").iterdir()
-            ):
-                found.append(f"pid {entry.name} ({(entry / 'comm').read_text().strip()})")
-        except OSError:
-            continue
-    return ", ".join(found) or "of unknown pid"
 
 
 def _identify(conn: sqlite3.Connection, first_id: int, machine: str) -> Identity:

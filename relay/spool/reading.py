@@ -159,7 +159,8 @@ def counts(path: Path) -> Totals:
                 lanes[LaneName(number, function, priority)] = counts = Counts(values)
                 total.add(counts)
             draining = conn.execute(sql.GET_META, ("draining",)).fetchone()
-            found = conn.execute(_OLDEST, (0,)).fetchone()
+            # where nothing is to be executed it would be looked for among all dead ones
+            found = conn.execute(_OLDEST, (0,)).fetchone() if total.ready + total.deferred else None
         except sqlite3.Error as error:
             raise SpoolUnusable(f"{path}: {error}") from None
     on_disk = sum(os.stat(f"{path}{end}").st_size for end in ("", "-wal") if Path(f"{path}{end}").exists())

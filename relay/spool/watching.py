@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from relay.spool import quarantine
-from relay.spool.opening import readers
+from relay.spool.readers import readers
 
 #: bytes of a write-ahead log beyond which somebody is told
 LONG_LOG = 64 * 1024 * 1024

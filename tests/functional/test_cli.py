@@ -29,7 +29,7 @@ BACKLOG_KEYS = {
 
 
 def test_status_of_a_running_agent(rig: Rig) -> None:
-    """All keys of the contract, the numbers of what was cast, the upstream by its name; little processor time."""
+    """All keys of the contract, the numbers of what was cast, the upstream by its name."""
     (server,) = rig.serve("gearmand")
     rig.work(b"plain")
     agent = rig.agent()
@@ -46,10 +46,20 @@ def test_status_of_a_running_agent(rig: Rig) -> None:
     (upstream,) = status["upstreams"]
     assert upstream.keys() >= {"server", "state", "in_flight", "last_error"}
     assert upstream["server"] == server.address
-    # 0.2 s where a bare start of Python takes 0.035 s; a ratio, for a busy machine makes both dear
-    bare = min(_processor_s("-c", "pass") for _ in range(5))
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+def test_status_costs_little_processor_time(rig: Rig, up: bool) -> None:
+    """Whether the agent runs or not: 0.2 s where a bare start of Python takes 0.04 s."""
+    rig.serve("gearmand")
+    agent = rig.agent()
+    cast_all(agent.socket, b"nobody", [b"x"])
+    if not up:
+        assert agent.term() == 0
     own = ("-c", STATUS, "--config-file", str(agent.conf), "status")
-    assert min(_processor_s(*own) for _ in range(5)) <= 6 * bare
+    # a ratio, in turns, for a busy machine makes both dear
+    bare, status = zip(*[(_processor_s("-c", "pass"), _processor_s(*own)) for _ in range(7)], strict=True)
+    assert min(status) <= 5 * min(bare)
 
 
 STATUS = "import sys; from relay.cli.main import main; sys.exit(main(sys.argv[1:]))"
