@@ -1,8 +1,9 @@
-"""Libraries that a Python service calls, each in a process of its own: `python -m bench.inprocess WHO WHERE COUNT`.
+"""Libraries that a Python service calls, each in a process: `python -m bench.inprocess WHO WHERE COUNT SECONDS`.
 
 WHO is one of LIBRARIES; WHERE is the address of its server, or the directory in which it keeps its file.  One thread
-casts COUNT times, each time waiting for the call to return.  Prints one JSON object, as `load` does, with the costs of
-this process: with persist-queue and huey it is all there is, with a client it is beside its server's.
+casts COUNT times, or for SECONDS if that is less, each time waiting for the call to return.  Prints one JSON object, as
+`load` does, with the costs of this process: with persist-queue and huey it is all there is, with a client it is beside
+its server's.
 """
 
 import importlib
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import costs
-from bench.load import payloads, quantile
+from bench.load import payloads, quantiles
 from bench.wire import FUNCTION
 
 Put = Callable[[bytes], Any]
@@ -55,25 +56,24 @@ LIBRARIES: dict[str, tuple[str, Callable[[str], Put]]] = {
 }
 
 
-def measure(who: str, where: str, count: int) -> dict[str, float]:
+def measure(who: str, where: str, count: int, seconds: float) -> dict[str, float]:
     put, bodies = LIBRARIES[who][1](where), payloads(100)
     put(next(bodies))
-    waits, before = [], costs.of(os.getpid())
+    waits, before = list[float](), costs.of(os.getpid())
     started = time.monotonic()
-    for _ in range(count):
+    while len(waits) < count and time.monotonic() < started + seconds:
         body, began = next(bodies), time.perf_counter()
         put(body)
         waits.append(time.perf_counter() - began)
     ended = time.monotonic()
-    waits.sort()
-    quantiles = {f"{name}_us": quantile(waits, part) for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
-    found = costs.each(before, costs.of(os.getpid()), count)
-    return {"rate": count / (ended - started), "started": started, "ended": ended} | quantiles | found
+    casts = len(waits)
+    found = costs.each(before, costs.of(os.getpid()), casts) | quantiles(waits)
+    return {"rate": casts / (ended - started), "casts": casts, "started": started, "ended": ended} | found
 
 
 def main() -> None:
-    who, where, count = sys.argv[1:]
-    print(json.dumps(measure(who, where, int(count))), flush=True)
+    who, where, count, seconds = sys.argv[1:]
+    print(json.dumps(measure(who, where, int(count), float(seconds))), flush=True)
     os._exit(0)  # some keep threads that would not end
 
 

@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.peers import Gearmand, Relay, Worker, closed_port, program
-from bench.rows import load
 from bench.table import aligned
+from bench.timing import filled
 
 KINDS = {"plain": "relay", "uuid7": "relay-uuid7", "random": "relay-random", "through": "relay"}
 WAIT_S = 600
@@ -56,7 +56,7 @@ def run(disk: Path, kind: str, casts: int, tree: Path) -> int:
         else:
             upstream = f"127.0.0.1:{stack.enter_context(closed_port())}"
         relay = stack.enter_context(Counted(disk, upstream, tree))
-        load(KINDS[kind], relay.address, casts, 1000)
+        filled(relay, casts, KINDS[kind])
         if kind == "through":
             relay.wait_for("completed", casts, WAIT_S)
     return relay.counted()

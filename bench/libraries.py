@@ -11,15 +11,13 @@ from contextlib import ExitStack
 from bench import costs
 from bench.inprocess import LIBRARIES
 from bench.peers import Absent, Broken, Gearmand, Relay, closed_port
-from bench.plan import Contender, Figures, Load, Plan
-
-HOW = Load(1 / 100)
+from bench.plan import Contender, Figures, Plan
 
 
 def told_by(who: str, where: str, plan: Plan) -> Figures:
     if importlib.util.find_spec(LIBRARIES[who][0]) is None:
         raise Absent(LIBRARIES[who][0])
-    command = [sys.executable, "-m", "bench.inprocess", who, where, str(HOW.casts(plan))]
+    command = [sys.executable, "-m", "bench.inprocess", who, where, str(plan.casts), str(plan.seconds)]
     told = subprocess.run(command, check=False, capture_output=True, text=True)
     if told.returncode or not told.stdout:
         raise Broken(f"{who} fails: {told.stderr[-1000:]}")
@@ -35,7 +33,7 @@ def by_client(who: str, start: Callable[[ExitStack, Plan], Relay | Gearmand]) ->
             server = start(stack, plan)
             before = costs.of(server.process.pid)
             figures = told_by(who, server.address, plan)
-            beside = costs.each(before, costs.of(server.process.pid), HOW.casts(plan))
+            beside = costs.each(before, costs.of(server.process.pid), int(figures["casts"]))
             return figures | {name: figures[name] + beside[name] for name in beside}
 
     return measure

@@ -26,7 +26,7 @@ from typing import Any, Self
 
 START_S = 20
 STOP_S = 15
-WORKER_S = 120
+WORKER_S = 300
 SBIN = "/usr/sbin:/usr/local/sbin"
 
 
@@ -226,13 +226,17 @@ class Redis(Peer):
 
 
 class Gearmand(Peer):
-    """A bare gearmand: in memory, no queue of its own on disk."""
+    """A bare gearmand: in memory, no queue of its own on disk; on any free port, or one that was chosen before."""
 
     name = "gearmand"
     worth = "memory"
 
+    def __init__(self, disk: Path, port: int = 0) -> None:
+        super().__init__(disk)
+        self.port = port
+
     def command(self) -> list[str]:
-        self.port = free_port()
+        self.port = self.port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         return [self.binary, "--listen=127.0.0.1", f"--port={self.port}", "--log-file=none"]
 

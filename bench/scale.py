@@ -20,11 +20,10 @@ from pathlib import Path
 
 from bench import costs, machine
 from bench.peers import Broken, Gearmand, Relay, Worker, accepts, free_port
-from bench.rows import load
 from bench.table import aligned, number
+from bench.timing import filled
 
-SLICE = 250_000  # requests that one load generator builds
-DRAIN_S = 600
+WARM = 1000
 COLUMNS = {
     "filled": "filled, casts/s",
     "accept": "accept, UUIDv7, casts/s",
@@ -40,31 +39,10 @@ COLUMNS = {
 }
 
 
-class Fixed(Gearmand):
-    """A gearmand on a port that was chosen before."""
-
-    def __init__(self, disk: Path, port: int) -> None:
-        super().__init__(disk)
-        self.port = port
-
-    def command(self) -> list[str]:
-        self.address = f"127.0.0.1:{self.port}"
-        return [self.binary, "--listen=127.0.0.1", f"--port={self.port}", "--log-file=none"]
-
-
 def accept(relay: Relay, kind: str, casts: int) -> dict[str, float]:
     before = costs.of(relay.process.pid)
-    told = load(kind, relay.address, casts, 1000)
-    return {"rate": casts / (told["ended"] - told["started"])} | costs.each(before, costs.of(relay.process.pid), casts)
-
-
-def fill(relay: Relay, casts: int) -> float:
-    """The rate at which so many were accepted."""
-    seconds = 0.0
-    for start in range(0, casts, SLICE):
-        count = min(SLICE, casts - start)
-        seconds += count / accept(relay, "relay", count)["rate"]
-    return casts / seconds if seconds else 0.0
+    rate = filled(relay, casts, kind)
+    return {"rate": rate} | costs.each(before, costs.of(relay.process.pid), casts)
 
 
 def start_again(relay: Relay) -> float:
@@ -84,7 +62,7 @@ def start_again(relay: Relay) -> float:
 def drain(relay: Relay, disk: Path, port: int, casts: int) -> dict[str, float]:
     """The rate at which so many are executed, once a server has appeared, from the first on by the worker's clock."""
     before = costs.of(relay.process.pid)
-    with Fixed(disk, port) as server, Worker(server.address, 128) as worker:
+    with Gearmand(disk, port) as server, Worker(server.address, 128) as worker:
         told = worker.executed(casts)
         cpu = costs.each(before, costs.of(relay.process.pid), int(told["executed"]))
         rate = told["executed"] / (told["at"] - told["began"])
@@ -94,22 +72,22 @@ def drain(relay: Relay, disk: Path, port: int, casts: int) -> dict[str, float]:
 def measure(disk: Path, backlog: int, part: int) -> dict[str, float]:
     port = free_port()
     with Relay(disk, f"127.0.0.1:{port}") as relay:
-        load("relay", relay.address, 1000, 1000)
-        found = {"filled": fill(relay, backlog)}
+        filled(relay, WARM)
+        found = {"filled": filled(relay, backlog) if backlog else 0.0}
         told = accept(relay, "relay-uuid7", part)
         found |= {"accept": told["rate"], "accept_cpu_us": told["cpu_us"], "accept_written": told["written"]}
         began = time.monotonic()
         relay.asked_by_cli()
         found["status_s"] = time.monotonic() - began
         status = relay.status()
-        if status["accepted"] != 1000 + backlog + part:
-            raise Broken(f"{status['accepted']} accepted of {1000 + backlog + part}")
+        if status["accepted"] != WARM + backlog + part:
+            raise Broken(f"{status['accepted']} accepted of {WARM + backlog + part}")
         found["accepted"] = status["accepted"]
         found |= {"rss_mib": costs.of(relay.process.pid).resident / 2**20, "spool_mib": status["spool_bytes"] / 2**20}
         found["start_s"] = start_again(relay)
         found["rss_started_mib"] = costs.of(relay.process.pid).resident / 2**20
-        if relay.kept() != 1000 + backlog + part:
-            raise Broken(f"{relay.kept()} of {1000 + backlog + part} after the start")
+        if relay.kept() != WARM + backlog + part:
+            raise Broken(f"{relay.kept()} of {WARM + backlog + part} after the start")
         return found | drain(relay, disk, port, part)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 FUNCTION = b"bench"
+FUNCTIONS = 10_000  # of those that nobody works on
 
 SUBMIT_JOB, SUBMIT_JOB_BG = 7, 18
 JOB_CREATED = b"RES\0\0\0\x08"
@@ -111,6 +112,10 @@ def gearman(kind: int, *args: bytes) -> bytes:
 
 def background(_caller: int, _number: int, unique: bytes, payload: bytes) -> bytes:
     return gearman(SUBMIT_JOB_BG, FUNCTION, unique, payload)
+
+
+def quiet(_caller: int, number: int, unique: bytes, payload: bytes) -> bytes:
+    return gearman(SUBMIT_JOB_BG, b"quiet.%05d" % (number % FUNCTIONS), unique, payload)
 
 
 def foreground(_caller: int, _number: int, unique: bytes, payload: bytes) -> bytes:
@@ -247,6 +252,7 @@ def amqp_connect(sock: socket.socket, _caller: int) -> None:
 
 REQUESTS = {
     "relay": Request(background, lambda: Answers(JOB_CREATED), no_uniques, no_greeting),
+    "relay-quiet": Request(quiet, lambda: Answers(JOB_CREATED), no_uniques, no_greeting),
     "relay-uuid7": Request(background, lambda: Answers(JOB_CREATED), uuid7_uniques, no_greeting),
     "relay-random": Request(background, lambda: Answers(JOB_CREATED), random_uniques, no_greeting),
     # `$15\r\n<time>-<sequence>\r\n`; an error starts with `-`
