@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
-from typing import TypeAlias
 
 from relay.cast import Arrival
 from relay.doors import peer_uid
 from relay.intake import kernel
 from relay.intake.door import DEAF_S, LOOK_S, PACKET_S, Door
 from relay.intake.inquiry import Inquiry
+from relay.intake.owed import Owed, Owing, Said
 from relay.intake.room import SMALL
 from relay.protocol.caller import Conversation, Later, Question, refusal, refused_code
-from relay.protocol.framing import LINE
 
 #: bytes that one caller may have unanswered
 UNANSWERED_BYTES = 4 * 1024 * 1024
@@ -34,12 +32,6 @@ ITEM_BYTES = 120
 QUESTION_BYTES = 1500
 #: bytes of a read that are taken at a time, so that what they cost is known before the next are
 SLICE_BYTES = 64 * 1024
-#: bytes of answers after which it is looked at whether the caller reads them; a longer one goes out in parts, because
-#: the transport would copy what the caller does not take
-WRITE_BYTES = 256 * 1024
-
-#: an answer, the rest of a long one, or what will have one
-Owed: TypeAlias = bytes | memoryview | Arrival | Inquiry
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -52,8 +44,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._socket: socket.socket
         self._uid: int | None = None
-        #: what is owed with its cost, in the order of the requests
-        self._owed: deque[tuple[Owed, int]] = deque()
+        self._owed = Owing(door.answers)
+        #: what is owed costs so much
         self._unanswered = 0
         #: bytes that the kernel has not taken yet, counted as unanswered, and what was read but not looked at
         self._unsent = 0
@@ -138,10 +130,7 @@ class Connection(asyncio.BufferedProtocol):
         self._gone = True
         self._door.left(self)
         # what waits for the writer is memory still: it is counted until it is settled
-        self._waiting = {
-            item: cost for item, cost in self._owed if isinstance(item, Arrival | Inquiry) and not item.answered
-        }
-        self._owed.clear()
+        self._waiting = self._owed.forget()
         self._door.answered(self._unanswered - sum(self._waiting.values()))
         self._unanswered = 0
         self._free_room()
@@ -184,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
             self._pause()
 
     def _owe(self, item: Owed, cost: int) -> None:
-        self._owed.append((item, cost))
+        self._owed.add(item, cost)
         self._unanswered += cost
         self._door.owe(cost)
 
@@ -280,29 +269,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answer(self) -> None:
         """Write every answer that is known, up to the first that is not, while the caller reads them."""
-        owed = self._owed
-        #: text answers are made once for all that stand here: each looks at every lane there is
-        said: dict[bytes, bytes | None] = {}
-        while owed and self._deaf_at is None and not self._transport.is_closing():
-            out: list[bytes | memoryview] = []
-            size = cost = 0
-            while owed and size < WRITE_BYTES:
-                answer = self._answer_to(owed[0][0], said)
-                if answer is None:
-                    break
-                if len(answer) > WRITE_BYTES:
-                    answer = self._divide(answer)
-                out.append(answer)
-                size += len(answer)
-                cost += owed.popleft()[1]
-            if not out:
+        said: Said = {}
+        while self._deaf_at is None and not self._transport.is_closing():
+            answers, cost = self._owed.next(said)
+            if not answers:
                 break
             self._unanswered -= cost
-            self._transport.write(b"".join(out))
+            self._transport.write(answers)
             self._count_unsent()
             # last: where this makes room for all, it may lead here again
             self._door.answered(cost)
-        if not owed and not self._unread and (self._leaving or self._conversation.closing):
+        if not self._owed and not self._unread and (self._leaving or self._conversation.closing):
             self._end()
 
     def _end(self) -> None:
@@ -325,15 +302,6 @@ class Connection(asyncio.BufferedProtocol):
     def _untaken(self) -> bool:
         return self._transport.get_write_buffer_size() > 0 or kernel.untaken(self._socket) > 0
 
-    def _divide(self, answer: bytes | memoryview) -> memoryview:
-        """The first part of a long answer, put before the rest of it."""
-        view = memoryview(answer)
-        cost = self._owed.popleft()[1]
-        first = min(cost, WRITE_BYTES)
-        self._owed.appendleft((view[WRITE_BYTES:], cost - first))
-        self._owed.appendleft((view[:WRITE_BYTES], first))
-        return view[:WRITE_BYTES]
-
     def _count_unsent(self) -> None:
         """What the kernel has not taken yet is memory of ours: it stays counted."""
         unsent = self._transport.get_write_buffer_size()
@@ -343,18 +311,6 @@ class Connection(asyncio.BufferedProtocol):
             self._door.owe(change)
         else:
             self._door.answered(-change)
-
-    def _answer_to(self, first: Owed, said: dict[bytes, bytes | None]) -> bytes | memoryview | None:
-        if isinstance(first, bytes | memoryview):
-            return first
-        if isinstance(first, Inquiry):
-            if first.question.kind != LINE:
-                return first.answer
-            command = first.question.about
-            if command not in said:
-                said[command] = first.answer
-            return said[command]
-        return self._door.answers.to(first.outcome) if first.answered else None
 
     # -- the flow --------------------------------------------------------------------------------------------------
 

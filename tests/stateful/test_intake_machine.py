@@ -33,7 +33,7 @@ BOUNDS = {
     "relay.intake.connection.UNANSWERED_BYTES": 4000,
     "relay.intake.door.UNANSWERED_BYTES_IN_ALL": 7000,
     "relay.intake.connection.SLICE_BYTES": 1000,
-    "relay.intake.connection.WRITE_BYTES": 3000,
+    "relay.intake.owed.WRITE_BYTES": 3000,
     "relay.intake.connection.SMALL": 2000,
     "relay.intake.room.HALF_BYTES": 8000,
     "relay.intake.door.LOOK_S": 1e6,

@@ -13,8 +13,9 @@ import pytest
 from relay.clock import Clock
 from relay.facts import Facts
 from relay.intake import door, kernel, room
-from relay.intake.connection import SLICE_BYTES, WRITE_BYTES, Connection
+from relay.intake.connection import SLICE_BYTES, Connection
 from relay.intake.door import DEAF_S, PACKET_S, Door
+from relay.intake.owed import WRITE_BYTES
 from relay.protocol import admin
 from relay.protocol.caller import refusal
 from relay.protocol.packets import HEADER_SIZE, REQ, RES, Kind, encode
