@@ -1,17 +1,21 @@
-"""`python -m bench.report BENCH.json [SCALE.json]`: writes docs/performance.md's figures and plots from what runs kept.
+"""`python -m bench.report FILE.json...`: writes docs/performance.md's figures and plots from what runs kept.
+
+The files are those of `python -m bench` (whole, or some rows each) and of `python -m bench.scale`.
 
 What stands between the two marks in the page is replaced; what stands around it is left as it is.  Plots need
 matplotlib; without it they are left as they are, and that is said.
 """
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from bench import plots, scale
+from bench import plots, scale, targets
+from bench.plan import Figures, Row
 from bench.rows import ROWS
-from bench.table import COST_HEAD, COSTS, HEAD, Cost, Line, cells, cost_cells, markdown, number
+from bench.table import COSTS, markdown, number, ratios, shown, spread
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- figures of the benchmark, written by bench/report.py -->", "<!-- end of these figures -->"
@@ -22,37 +26,41 @@ PLOT_SAYS = {
 }
 
 
-def by_round(found: dict[str, Any], metric: str) -> dict[int, float]:
-    return {int(number): figures[metric] for number, figures in found["rounds"].items() if metric in figures}
+def of_row(row: Row, rounds: dict[str, dict[str, Figures]]) -> list[list[str]]:
+    """A line for each contender: medians, what its first figure is to that of the first of them, and what it costs."""
+    told = {name for each in rounds.values() for figures in each.values() for name in figures}
+    costs = [name for name in COSTS if name in told and name not in row.metrics]
+    names = [*row.metrics, *costs]
+    found = {who: {name: by_round(one, name) for name in names} for who, one in rounds.items()}
+    first, reference = names[0], next(iter(found.values()))
+    lines = [["who", *(unit.partition(", ")[0] for unit in row.metrics.values()), *(COSTS[name] for name in costs)]]
+    lines[0][2:2] = ["to the first", "min .. max"]
+    for who, figures in found.items():
+        medians = [number(statistics.median(figures[name].values())) if figures[name] else "" for name in names]
+        compared = spread(ratios(figures[first], reference[first]).values())
+        lines.append([who, medians[0], *shown(compared), *medians[1:]])
+    return lines
+
+
+def by_round(rounds: dict[str, Figures], metric: str) -> dict[int, float]:
+    return {int(number): figures[metric] for number, figures in rounds.items() if metric in figures}
 
 
 def tables(report: dict[str, Any]) -> str:
-    """The table of figures and that of costs."""
-    kept = {(found["row"], found["who"]): found for found in report["rows"]}
-    lines, costs = [], []
+    """One for each row, and what the answers are worth."""
+    parts, worth = [about(report["machine"])], dict[str, str]()
     for row in ROWS:
-        who = [name for name in row.contenders if (row.name, name) in kept]
-        for metric, unit in row.metrics.items():
-            figures = {name: by_round(kept[row.name, name], metric) for name in who}
-            reference = figures[who[0]] if who else {}
-            lines += [
-                Line(row.name, unit, name, figures[name], reference, kept[row.name, name]["note"]) for name in who
-            ]
-        for name in who:
-            found = {cost: by_round(kept[row.name, name], cost) for cost in COSTS}
-            if all(found.values()):
-                costs.append(Cost(row.name, name, row.contenders[name].worth, found))
-    rows = {found["row"] for found in report["rows"]}
-    says = "\n".join(f"- *{row.name}*: {' '.join(row.says.split())}" for row in ROWS if row.name in rows)
-    return "\n\n".join(
-        (
-            about(report["machine"]),
-            says,
-            markdown(HEAD, map(cells, lines)),
-            "What a cast costs, and what an answer is worth:",
-            markdown(COST_HEAD, map(cost_cells, costs)),
-        )
-    )
+        kept = {one["who"]: one for one in report["rows"] if one["row"] == row.name}
+        rounds = {who: kept[who]["rounds"] for who in row.contenders if who in kept and kept[who]["rounds"]}
+        absent = [f"{who} ({kept[who]['note']})" for who in row.contenders if who in kept and who not in rounds]
+        if rounds:
+            head, *lines = of_row(row, rounds)
+            parts += [f"#### {row.name}", f"{' '.join(row.says.split())}:", markdown(head, lines)]
+            worth |= {who: row.contenders[who].worth for who in rounds}
+        if absent:
+            parts.append(f"Not measured: {', '.join(absent)}.")
+    parts += ["#### What an answer is worth", "\n".join(f"- {who}: {says}" for who, says in worth.items())]
+    return "\n\n".join(parts)
 
 
 def about(facts: dict[str, str]) -> str:
@@ -71,7 +79,7 @@ def scaled(report: dict[str, Any]) -> str:
     return "\n\n".join(
         (
             "### As the backlog grows",
-            f"With {report['part']:,} casts measured at each backlog:",
+            f"Measured at each backlog: {scale.PARTS} times {report['part']:,} casts accepted, and as many executed.",
             about(report["machine"]),
             markdown(head, lines),
         )
@@ -80,9 +88,10 @@ def scaled(report: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> int:
     reports = [json.loads(Path(name).read_text()) for name in arguments]
-    parts = ["## Beside others", *(scaled(one) if "figures" in one else tables(one) for one in reports)]
+    parts = ["## What it is to reach", markdown(targets.HEAD, targets.table(reports)), "## Figures"]
     drawn = plots.draw(reports, PAGE.parent)
     parts += [f"![{PLOT_SAYS[name]}]({name})" for name in drawn]
+    parts += [scaled(one) if "figures" in one else tables(one) for one in reports]
     page = PAGE.read_text()
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]

@@ -34,6 +34,8 @@ def test_the_figures_of_the_page_are_replaced_and_the_rest_stays(
     assert text.count(report.BEGIN) == text.count(report.END) == 1
     assert text.startswith("# Performance\n\nBefore.\n")
     assert "## After\n" in text
-    assert "| accept | relay | casts/s, more is better | 1,500 | 1,500 .. 1,500 | 1.50 | 1.50 .. 1.50 |" in text
+    assert "| who | casts/s | to the first | min .. max | cpu us a cast | bytes written a cast | resident MiB |" in text
+    assert "| relay | 1,500 | 1.50 | 1.50 .. 1.50 | 4.00 | 200 | 40.0 |" in text
+    assert "| accept, against Redis | at least 1 | 1.50 | met |" in text
     assert "| in the spool | 0 | 1,000 |" in text
     assert "(accept.svg)" in text
