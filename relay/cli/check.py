@@ -75,6 +75,8 @@ def _repair(path: Path, lock: int) -> int:
     if done.lost:
         some = ", ".join(map(str, done.lost[:NAMED])) + (", ..." if len(done.lost) > NAMED else "")
         print(f"lost: {len(done.lost)} casts of which nothing but the id can be read ({some})")
+    if done.missing:
+        print(f"missing: {done.missing} casts were counted of which nothing is left")
     return DONE
 
 

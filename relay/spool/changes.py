@@ -135,6 +135,8 @@ class Changes:
     retired_late: list[int] = field(default_factory=list)
     #: (lane, id) of deferred casts that are no longer taken
     settled: list[tuple[int, int]] = field(default_factory=list)
+    #: casts that were to be retired and were not there: rot, for nobody else removes what is in flight
+    absent: int = 0
     #: lane -> ids of casts that an operator took out of the forwarder's reach
     left: dict[int, list[int]] = field(default_factory=dict)
 

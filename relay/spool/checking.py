@@ -172,7 +172,7 @@ def readable(conn: sqlite3.Connection, lost: dict[int, int | None]) -> Iterator[
     """Every cast that can be read, each once, in COLUMNS; where SQLite stumbles, by whatever way leads around.
 
     An id of which nothing else can be read is added to `lost`, with its lane if that is known, and comes as a row of
-    just that.  One that only an index knows of is nobody's.
+    just that.  One that only an index knows of, where the table can be read from end to end, does not come.
     """
     # along the table as it lies there: an id that rotted is not where it belongs, and must not end it
     seen = array("q")

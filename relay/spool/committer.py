@@ -231,6 +231,8 @@ class Committer:
         if trouble.succeeded(casts=casts):
             log.info("the spool can be written again")
         changes = transitions.committed()
+        if changes.absent:
+            self._post(self._suspect, "casts that are done were not there to be retired")
         self.pulse.end(sum([counts.accepted for counts in changes.counts.values()]))
         self._look_for_room(transitions)
         self._post(self._told, Committed(batch.arrivals, changes, None))
@@ -296,6 +298,8 @@ class Committer:
             if not unread:
                 log.error("casts cannot be read from disk: they are read again in a minute, and others go on meanwhile")
             self._post(self._suspect, "casts cannot be read")
+        if self._transitions.found_twice:
+            self._post(self._suspect, "an index names a cast twice")
         if self._transitions.found_doomed:
             self._commit(Batch())
 

@@ -67,13 +67,15 @@ class Ending:
         """Delete casts that are done, as ranges where their ids are contiguous."""
         execute = self._ledger.execute
         loose: list[int] = []
+        deleted = 0
         for first, last in sql.ranges(sorted([one[0] for one in done])):
             if last - first < 2:
                 loose += range(first, last + 1)
             else:
-                execute(sql.DELETE_RANGE, (first, last))
+                deleted += execute(sql.DELETE_RANGE, (first, last)).rowcount
         for start, count in sql.pieces(len(loose)):
-            execute(sql.DELETE_IDS[count], loose[start : start + count])
+            deleted += execute(sql.DELETE_IDS[count], loose[start : start + count]).rowcount
+        self._ledger.changes.absent += len(done) - deleted
 
     def retire_late(self, ids: Sequence[int]) -> None:
         """Retire casts that are not in flight, whatever their state; what is gone was retired, or purged, before."""

@@ -198,7 +198,7 @@ def _rebuild(path: Path, broken: Broken, descriptor: int, now_s: float) -> None:
         log.critical("the spool cannot be rebuilt: %s", error)
     else:
         text = "the spool was rebuilt: %d casts, %d of them dead as damaged, %d more lost; what there was is kept in %s"
-        log.critical(text, done.casts, done.damaged, len(done.lost), done.kept)
+        log.critical(text, done.casts, done.damaged, len(done.lost) + done.missing, done.kept)
 
 
 def _make_room(path: Path) -> bool:

@@ -3,8 +3,9 @@
 The law: rather a repeat than a loss.  A cast that is sound by its checksum comes over with its fate, or, if that cannot
 be read, ready.  One whose checksum does not fit, or whose function is not known, comes over dead, with the reason
 `damaged`: what is left of it can be looked at, and is never executed by itself.  So does one of which nothing but its
-id can be read, empty.  Counts are made from what is there; ids go on above all before, and the numbers of the lanes
-stay.
+id can be read, empty: of ids that only an index knows, which may itself have rotted, those that have a fate as well,
+and as many more as the old counts miss.  What they miss beyond that, nothing of which is left, is told as a number.
+Counts are made from what is there; ids go on above all before, and the numbers of the lanes stay.
 
 The order: the new one is built beside the old (`.repaired-partial`), checked, synced, and named `.repaired`; then the
 old one is set aside as a whole (`quarantine`), and the new one takes its name.  A kill before the old one is touched
@@ -51,6 +52,10 @@ _STRAYS = (
     "DELETE FROM attempts WHERE id NOT IN (SELECT id FROM casts UNION ALL SELECT id FROM done)",
 )
 _KNOWN = "SELECT 1 FROM casts WHERE id = ?"
+_KEPT = "SELECT accepted - completed - purged FROM lanes"
+_INDEXED = "SELECT id, lane FROM casts INDEXED BY casts_by_lane ORDER BY lane, id"
+_IN_INDEX = "SELECT id FROM casts INDEXED BY casts_by_lane WHERE lane = ? AND id = ?"
+_FATES_ALONE = "SELECT id, lane FROM fates WHERE id NOT IN (SELECT id FROM casts)"
 #: bytes of damaged payloads that come over; what is beyond comes empty, and is in the old spool
 ROTTEN_BYTES = 64 * 1024 * 1024
 #: what waits for no moment, or by no law, waits for no longer
@@ -62,12 +67,17 @@ _JOIN = "UPDATE fates SET lane = (SELECT lane FROM casts WHERE casts.id = fates.
 
 
 class Repaired(NamedTuple):
-    """What it came to: casts that came over, those of them that are damaged, ids of empty ones, the old spool."""
+    """What it came to.
+
+    Casts that came over, those of them that are damaged, ids of empty ones, the old spool; and how many casts were
+    counted there of which not even an id is left.
+    """
 
     casts: int
     damaged: int
     lost: tuple[int, ...]
     kept: Path
+    missing: int = 0
 
 
 def repair(
@@ -79,7 +89,7 @@ def repair(
     try:
         partial.unlink(missing_ok=True)
         with closing(connect(path)) as old, closing(_begin(partial)) as new:
-            casts, damaged = _build(old, new, now, least_id, lost)
+            casts, damaged, missing = _build(old, new, now, least_id, lost)
         left = list(check(partial))
         if left:
             raise SpoolUnusable(f"{path}: what was built is not sound ({left[0].text}); nothing was changed")
@@ -93,7 +103,7 @@ def repair(
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return Repaired(casts, damaged, tuple(lost), kept)
+    return Repaired(casts, damaged, tuple(lost), kept, missing)
 
 
 def resume(path: Path) -> bool:
@@ -141,14 +151,19 @@ def _finish(path: Path, made: Path) -> None:
 
 def _build(
     old: sqlite3.Connection, new: sqlite3.Connection, now: int, least_id: int, lost: dict[int, int | None]
-) -> tuple[int, int]:
-    """Bring over everything that can be read; (casts, those of them that are dead now because they are damaged)."""
+) -> tuple[int, int, int]:
+    """Bring over everything that can be read.
+
+    Returns the casts, those of them that are dead now because they are damaged, and those that are counted in the old
+    spool and of which nothing is left.
+    """
     new.execute("BEGIN")
     tables = [row[0] for row in new.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     for table in tables:
         if table != "casts":
             _copy(old, new, table)
     known = {row[0] for row in new.execute("SELECT number FROM lanes")}
+    kept_before = sum([max(0, number(row[0])) for row in new.execute(_KEPT)])
     highest = max(least_id, *[number(row[0]) for row in new.execute("SELECT last_id FROM lanes")], 0)
     # what rotted comes last: its id may be what rotted, and that of a sound one
     casts, room, rotten = 0, ROTTEN_BYTES, list[tuple[Any, ...]]()
@@ -162,6 +177,11 @@ def _build(
             kept = _stored(row)
             room -= len(kept[-1])
             rotten.append((*kept[:-1], kept[-1] if room > 0 else b"", sound(row)))
+    missing = max(0, kept_before - casts - len(rotten))
+    unlisted = _only_indexed(old, new, {row[0] for row in rotten}, missing)
+    missing = max(0, missing - len(unlisted))
+    lost.update(unlisted)
+    rotten += [(id_,) for id_ in unlisted]
     damaged = 0
     for row in rotten:
         id_, (why, kept) = row[0], _explained(row, lost, now)
@@ -183,7 +203,28 @@ def _build(
     new.execute(_ACCEPT)
     new.execute(_GO_ON, (least_id,))
     new.execute("COMMIT")
-    return casts, damaged
+    return casts, damaged, missing
+
+
+def _only_indexed(
+    old: sqlite3.Connection, new: sqlite3.Connection, known: set[int], missing: int
+) -> dict[int, int | None]:
+    """The ids that the old index by lane has, and the table has not, with their lanes.
+
+    Those that have a fate, and the first of the others up to `missing`.
+    """
+    found: dict[int, int | None] = {
+        id_: lane
+        for id_, lane in new.execute(_FATES_ALONE)
+        if id_ not in known and next(_rows(old, _IN_INDEX, (lane, id_)), None) is not None
+    }
+    if len(found) < missing:
+        for id_, lane in _rows(old, _INDEXED):
+            if id_ not in known and new.execute(_KNOWN, (id_,)).fetchone() is None:
+                found[id_] = lane if isinstance(lane, int) else None
+                if len(found) == missing:
+                    break
+    return found
 
 
 def _explained(row: tuple[Any, ...], lost: dict[int, int | None], now: int) -> tuple[str, tuple[Any, ...]]:
@@ -217,6 +258,6 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
             new.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", row)
 
 
-def _rows(conn: sqlite3.Connection, statement: str) -> Iterator[tuple[Any, ...]]:
+def _rows(conn: sqlite3.Connection, statement: str, parameters: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     with suppress(sqlite3.Error):
-        yield from conn.execute(statement)
+        yield from conn.execute(statement, parameters)

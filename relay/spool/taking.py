@@ -8,6 +8,10 @@ A cast that cannot be read at all is not condemned for it: SQLite calls a page c
 read it, and what fails to read today may be read tomorrow.  It is deferred for UNREAD_S, with the reason `unreadable`,
 so that it stands in nobody's way; `found_unread` says so, and whoever hears it has the whole spool looked at.
 
+No cast is handed out twice.  A flipped bit in an index makes one entry of it name its neighbour: SQLite sees nothing,
+that cast would come once more, and in the counts it would stand for the one that no index knows of any more, which
+nobody would miss.  So what a take has met is passed over when it comes again; `found_twice` says so.
+
 What was handed out of those that have a fate is remembered in the ledger until its verdict is stored; of the others
 whoever forwards knows how far a lane was read.  Raises sqlite3.Error as SQLite does: then nothing was taken.
 """
@@ -67,6 +71,8 @@ class Taking:
         self._buried: list[int] = []
         #: ids of casts that could not be read when their turn came last; MOST_DOOMED of them at most
         self.unread: set[int] = set()
+        #: True when the last take met a cast twice, or out of order
+        self.found_twice = False
 
     def committed(self) -> None:
         """What was to be buried is."""
@@ -88,7 +94,12 @@ class Taking:
             return FAILED
         taken: list[Taken] = []
         seen = 0
+        self.found_twice = False
         for row in self._rows(lane, last_id, casts):
+            if row[0] <= last_id:
+                self.found_twice = True
+                seen += 1
+                continue
             length = _size(row)
             if taken and size < length:
                 return Took(taken, last_id, False, None)
@@ -132,7 +143,9 @@ class Taking:
         taken: list[Taken] = []
         doomed: list[_Doomed] = []
         exhausted = True
-        for id_, *fate in due:
+        distinct = {row[0]: row for row in due}
+        self.found_twice = len(distinct) < len(due)
+        for id_, *fate in distinct.values():
             if id_ in out:
                 continue
             # a fate has no checksum
@@ -176,10 +189,15 @@ class Taking:
         seen.  Released and revived ones, whose lifetime began then.
         """
         last_id, next_due, out = 0, None, self._ledger.taken_due.get(lane, set())
+        self.found_twice = False
         if after_id is not None:
             for id_, accepted_at, not_before in self._ledger.execute(
                 sql.READY_AGES, (lane, after_id, casts)
             ).fetchall():
+                if id_ <= max(after_id, last_id):
+                    # what is before may be in flight
+                    self.found_twice = True
+                    continue
                 if not limit.reached(id_, max(number(accepted_at), number(not_before))):
                     break
                 self._doomed[id_] = _Doomed(id_, lane, False, 0, 0, EXPIRED)

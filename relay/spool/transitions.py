@@ -88,6 +88,11 @@ class Transitions:
         return self._taking.found_unread
 
     @property
+    def found_twice(self) -> bool:
+        """True when the last take met a cast twice: an index is rotten."""
+        return self._taking.found_twice
+
+    @property
     def unread(self) -> int:
         """Casts that could not be read when their turn came last."""
         return len(self._taking.unread)

@@ -172,14 +172,14 @@ class Upkeep:
         return last, [row[0] for row in rows if not sound(row)]
 
     def _compare(self, rows: list[tuple[Any, ...]], last: int) -> None:
-        """The index by which casts are taken has to know all of them."""
+        """The index by which casts are taken has to know all of them, and no others."""
         known: set[int] = set()
         for lane in {row[1] for row in rows}:
             known.update([id_ for (id_,) in self._conn.execute(sql.IDS_BETWEEN, (lane, self._verified_to, last))])
-        for row in rows:
-            if row[0] not in known:
-                self._suspect(f"no index knows of cast {row[0]}")
-                return
+        there = {row[0] for row in rows}
+        if there != known:
+            what = "no index knows of cast" if there - known else "only an index knows of cast"
+            self._suspect(f"{what} {min(there - known or known - there)}")
 
     def _read_singly(self) -> tuple[int, list[int]]:
         """The same where a page of the table cannot be read: the ids by the index alone, then one cast at a time."""

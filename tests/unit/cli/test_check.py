@@ -71,6 +71,16 @@ def test_a_repair_is_0_and_then_it_is_sound(conf: Path, capsys: pytest.CaptureFi
     assert check(conf) == 0
 
 
+def test_a_repair_says_what_is_missing(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Casts that the spool counts, and of which it has nothing any more."""
+    conn = sqlite3.connect(spool_of(conf), isolation_level=None)
+    conn.execute("DELETE FROM casts WHERE id IN (SELECT id FROM casts LIMIT 3)")
+    conn.close()
+    assert check(conf, "--repair") == 0
+    assert "missing: 3 casts were counted of which nothing is left\n" in capsys.readouterr().out
+    assert check(conf) == 0
+
+
 def test_a_sound_spool_is_not_repaired(conf: Path) -> None:
     """--repair changes nothing where nothing is wrong."""
     before = spool_of(conf).stat()
