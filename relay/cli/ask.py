@@ -56,12 +56,12 @@ class Agent:
     def raw_lines(
         self, path: str, query: Mapping[str, object], body: Mapping[str, object] | None = None
     ) -> Iterator[bytes]:
-        """The same, unread."""
+        """The same, unread; an empty one says no more than that the agent is still looking."""
         rest = b""
         method = "GET" if body is None else "POST"
         for piece in self._pieces(method, path, query, self._patience_s, body or b""):
             *whole, rest = (rest + piece).split(b"\n")
-            yield from whole
+            yield from filter(None, whole)
 
     def _pieces(
         self,

@@ -6,6 +6,7 @@ A cast that is in flight is listed in the state it was taken from, because that 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -62,39 +63,44 @@ def add_filters(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print them."""
-    formats.show_rows(options, COLUMNS, casts(options))
+    if options.format in formats.LINES and not options.column and not options.sort_column:
+        formats.show_lines(options, lines(options))
+    else:
+        formats.show_rows(options, COLUMNS, casts(options))
     return DONE
 
 
 def casts(options: argparse.Namespace, *, all_rows: bool = False) -> Iterator[dict[str, Any]]:
     """The casts that the options select, as many as are shown, or `all_rows`; with the reason of their last trouble."""
+    return map(json.loads, lines(options, all_rows=all_rows))
+
+
+def lines(options: argparse.Namespace, *, all_rows: bool = False) -> Iterator[bytes]:
+    """The same, each as JSON."""
     wanted = {name: getattr(options, name) for name in FILTERS if getattr(options, name) is not None}
     limit = options.limit
     if limit is None and options.format in ("table", "yaml") and not options.sort_column and not all_rows:
         # one more than is shown, so that it can be said that there are more
         limit = formats.MOST_ROWS + 1
-    return _casts(options, wanted, limit)
-
-
-def _casts(options: argparse.Namespace, wanted: dict[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:
     query = wanted if limit is None else {**wanted, "limit": limit}
-    casts = Agent(options.places.control, options.patience).lines("/v1/casts", query)
+    found = Agent(options.places.control, options.patience).raw_lines("/v1/casts", query)
     try:
         # an agent that is not there is known at the first cast; one that ends later is an error
-        first = list(islice(casts, 1))
+        first = list(islice(found, 1))
     except NotRunning as agent:
         return _from_disk(options, wanted, limit, agent)
-    return chain(first, casts)
+    return chain(first, found)
 
 
 def _from_disk(
     options: argparse.Namespace, wanted: dict[str, Any], limit: int | None, agent: NotRunning
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[bytes]:
     from relay.clock import wall_us
-    from relay.spool import reading
+    from relay.spool import listing, reading
 
     with offline.instead_of(agent):
-        casts = reading.backlog(options.places.spool, reading.Filter(**wanted), limit, wall_us())
-        first = list(islice(casts, 1))
+        pieces = listing.lines(options.places.spool, reading.Filter(**wanted), limit, wall_us())
+        first = list(islice(pieces, 1))
         offline.say(agent)
-        yield from chain(first, casts)
+        for piece in chain(first, pieces):
+            yield from piece.splitlines()

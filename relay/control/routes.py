@@ -22,11 +22,11 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from functools import partial
+from typing import TypeAlias
 
 from relay.control import answers, health, metrics
 from relay.control.editing import Editing
@@ -37,14 +37,14 @@ from relay.control.tables import Tables
 from relay.control.upstreams import Upstreams
 from relay.control.views import Views
 from relay.errors import SpoolUnusable
-from relay.spool import reading
+from relay.spool import listing
 
 log = logging.getLogger(__name__)
 
 #: paths that anybody may read, over TCP too
 PUBLIC = ("/metrics", "/health")
-_T = TypeVar("_T")
-
+#: seconds that a list is silent, at most, while it finds nothing
+STILL_S = 10.0
 
 _Route: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
@@ -118,22 +118,25 @@ class Routes:
 
     async def _casts(self, request: Request) -> Answer:
         wanted, limit = filter_of(request.query)
-        casts = reading.backlog(self._spool.path, wanted, limit, self._clock.wall())
+        slices = listing.lines(self._spool.path, wanted, limit, self._clock.wall())
         # the first slice is read before anything is answered, so that a spool that cannot be read is an error
-        return self._lines(casts, await self._read(lambda: _encoded(casts)))
+        return self._lines(slices, await self._views.read(partial(next, slices, None)))
 
-    async def _lines(self, casts: Generator[dict[str, Any], None, None], first: bytes) -> AsyncGenerator[bytes, None]:
+    async def _lines(self, slices: Generator[bytes, None, None], first: bytes | None) -> AsyncGenerator[bytes, None]:
+        """Slice by slice; an empty line now and then while nothing is found, so that nobody takes that for a hang."""
+        piece, said = first, time.monotonic()
         try:
-            piece = first
-            while piece:
-                yield piece
+            while piece is not None:
                 began = time.monotonic()
-                piece = await self._read(lambda: _encoded(casts))
+                if piece or began > said + STILL_S:
+                    yield piece or b"\n"
+                    said = began = time.monotonic()
+                piece = await self._views.read(partial(next, slices, None))
                 await self._courtesy.rest(time.monotonic() - began)
         finally:
             # a thread that still reads for a peer that has gone closes it when it is done
             with suppress(ValueError):
-                casts.close()
+                slices.close()
 
     async def _blockers(self, _request: Request) -> Answer:
         if answers.state_of(answers.total(self._spool.counts.values()), self._spool.draining) == "drained":
@@ -161,11 +164,3 @@ class Routes:
 
     def _backlog(self) -> int:
         return answers.backlog_of(answers.total(self._spool.counts.values()))
-
-    async def _read(self, read: Callable[[], _T]) -> _T:
-        return await self._views.read(read)
-
-
-def _encoded(casts: Iterator[dict[str, Any]]) -> bytes:
-    """The next casts as JSON Lines; empty when there are no more."""
-    return b"".join([json.dumps(cast).encode() + b"\n" for cast in islice(casts, reading.SLICE)])

@@ -1,10 +1,8 @@
-"""Reading a spool beside its writer: the backlog cast by cast, and the counts; the agent may be up or down.
+"""Reading a spool beside its writer: the counts, and how casts are found and shown; the agent may be up or down.
 
 Promises: the database is opened with `mode=ro`, never as immutable, so that what is read is what was
 committed.  Every statement is short (SLICE casts at most, fetched whole) and stands in a transaction of its
-own: a reader that pauses, however long, pins no WAL.  The order is that of the ids, which is the order of
-acceptance.  A cast retired between two slices is not listed, nor is one that was accepted after the listing began, so
-that it ends however fast callers cast; none is listed twice.
+own: a reader that pauses, however long, pins no WAL.
 
 Never does: write, take the lock, or wait for the writer (in WAL mode nobody has to).
 
@@ -17,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -128,26 +125,6 @@ class Totals(NamedTuple):
     oldest: Oldest | None
     bytes_on_disk: int
     lanes: dict[LaneName, Counts]
-
-
-def backlog(path: Path, wanted: Filter, limit: int | None, now: int) -> Generator[dict[str, Any], None, None]:
-    """The casts that `wanted` selects, oldest first, each a dict of COLUMNS; ages are seen from `now` (us)."""
-    from sqlite_utils import Database
-
-    parameters = {**wanted.given(), "now": now, "slice": SLICE}
-    with closing(connect(path)) as conn:
-        try:
-            database = Database(conn, execute_plugins=False)
-            walk = source(conn, wanted)
-            left = limit
-            for ids in _slices(database, walk, parameters):
-                if left == 0:
-                    return
-                for row in _rows(database, ids, parameters, left):
-                    yield shown(row, now)
-                    left = None if left is None else left - 1
-        except sqlite3.Error as error:
-            raise SpoolUnusable(f"{path}: {error}") from None
 
 
 def counts(path: Path) -> Totals:
@@ -267,25 +244,6 @@ def last_id(conn: sqlite3.Connection) -> int:
     """The highest id in the spool, 0 where it is empty: what comes later has a higher one."""
     found: int | None = conn.execute(_LAST).fetchone()[0]
     return found or 0
-
-
-def _slices(database: Any, walk: str, parameters: dict[str, Any]) -> Iterator[Sequence[int]]:
-    after, last = 0, last_id(database.conn)
-    while after < last:
-        ids = [row["id"] for row in database.query(walk, {**parameters, "after": after})]
-        if not ids:
-            return
-        yield [id_ for id_ in ids if id_ <= last]
-        after = ids[-1]
-
-
-def _rows(database: Any, ids: Sequence[int], parameters: dict[str, Any], left: int | None) -> list[dict[str, Any]]:
-    """The rows of these ids that the filter lets through, fetched whole."""
-    conditions = [f"id IN ({','.join(map(str, ids))})"]
-    conditions += [condition for name, condition in CONDITIONS.items() if name in parameters]
-    limit = SLICE if left is None else min(left, SLICE)
-    statement = f"SELECT * FROM backlog WHERE {' AND '.join(conditions)} ORDER BY id LIMIT {limit}"
-    return list(database.query(statement, parameters))
 
 
 def shown(row: dict[str, Any], now: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The shape of a backlog: how many casts of each function have which age, as qshape counts mail.
 
-Promises: what is counted is what `reading.backlog` would list under the same filter, each cast once.  It is counted
+Promises: what is counted is what `listing` would list under the same filter, each cast once.  It is counted
 inside of SQLite, SLICE casts a statement, each in a read transaction of its own, so that neither the writer nor the WAL
 waits for it, and in memory for one row a function, however many casts there are.
 

@@ -4,7 +4,9 @@ import argparse
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +61,37 @@ def test_rows_are_written_as_they_come(capsys: pytest.CaptureFixture[str], form:
         yield ROWS[1]
 
     assert "2" in shown(capsys, "-f", form, rows=rows())
+
+
+@pytest.mark.parametrize("form", formats.LINES)
+@pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS], ids=len)
+def test_lines_of_json_are_printed_as_rows_are(capfd: pytest.CaptureFixture[str], form: str, rows: Any) -> None:
+    """The quick way says the same as the other one, after what was printed before, and whole."""
+    print("before")
+    formats.show_lines(options("-f", form), [json.dumps(row).encode() for row in rows])
+    quick = capfd.readouterr().out
+    print("before")
+    formats.show_rows(options("-f", form), COLUMNS, rows)
+    assert quick == capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("watched", "expected"), [(True, ["0\n", "0\n1\n"]), (False, ["", ""])])
+def test_on_a_terminal_each_line_is_seen_as_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: bool, expected: list[str]
+) -> None:
+    """A search that finds little is watched; into a pipe it is written in blocks."""
+    printed, seen = tmp_path / "printed", []
+
+    def lines() -> Iterator[bytes]:
+        for number in range(2):
+            yield b"%d" % number
+            seen.append(printed.read_text())
+
+    with printed.open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(out, "isatty", lambda: watched)
+        formats.show_lines(options("-f", "jsonl"), lines())
+        assert (seen, printed.read_text()) == (expected, "0\n1\n")
 
 
 def test_csv_quotes_and_has_a_header(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from relay.control.requests import Request
 from relay.control.server import Control
 from relay.errors import SocketUnusable, SpoolUnusable
 from relay.facts import Facts, Problem
-from relay.spool import reading
+from relay.spool import listing, reading
 from relay.spool.edits import Edit, Verb
 from relay.spool.spool import Spool
 from tests.rig.wait import until
@@ -194,7 +195,7 @@ def test_drained_is_said_of_what_is_on_disk(tmp_path: Path) -> None:
         async with rig(tmp_path) as r:
             await r.append(b"f")
             ((name, _),) = r.spool.counts.items()
-            (id_,) = [cast["id"] for cast in reading.backlog(r.spool.path, reading.Filter(), None, 0)]
+            (id_,) = [json.loads(cast)["id"] for cast in listing.lines(r.spool.path, reading.Filter(), None, 0)]
             await r.spool.edit(Edit(Verb.BURY, 0), {id_: name.number})
             await r.spool.drain()
             asked = Request("GET", "/v1/drain", [], 0)
@@ -321,13 +322,13 @@ def test_a_bug_midway_through_an_answer_ends_only_its_connection(
     """The reader sees that the answer broke off; nothing reaches the loop's handler, which would end the agent."""
     unexpected: list[dict[str, Any]] = []
 
-    def casts(*_: object) -> Iterator[dict[str, Any]]:
-        yield from ({"id": number} for number in range(reading.SLICE))
+    def lines(*_: object) -> Iterator[bytes]:
+        yield b'{"id": 1}\n'
         raise ZeroDivisionError("by chance")
 
     async def story() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unexpected.append(context))
-        monkeypatch.setattr(reading, "backlog", casts)
+        monkeypatch.setattr(listing, "lines", lines)
         async with rig(tmp_path) as r:
             answer = await r.raw(b"GET /v1/casts HTTP/1.1\r\nHost: relay\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 200")
@@ -470,7 +471,7 @@ def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_listing_waits_for_its_reader_and_ends_with_him(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To a peer that does not read only what the buffers hold is read from the disk; when he goes, it ends."""
     read = []
-    monkeypatch.setattr(routes, "_encoded", lambda casts: read.append(1) or b"x" * 65536)
+    monkeypatch.setattr(listing, "lines", lambda *_: (read.append(1) or b"x" * 65536 for _ in count()))
 
     async def story() -> None:
         async with rig(tmp_path) as r:
@@ -484,6 +485,23 @@ def test_a_listing_waits_for_its_reader_and_ends_with_him(tmp_path: Path, monkey
             assert len(read) < 50
             writer.close()
             await asyncio.wait_for(asyncio.gather(*r.control._open, return_exceptions=True), 30)
+
+    asyncio.run(story())
+
+
+def test_a_list_that_finds_nothing_says_that_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty line now and then, which a client passes over: a long search is no agent that hangs."""
+    pieces = [b"", b"", b'{"id": 7}\n', b""]
+    monkeypatch.setattr(listing, "lines", lambda *_: (piece for piece in pieces))
+
+    async def story() -> None:
+        async with rig(tmp_path) as r:
+            quick = await r.raw(b"GET /v1/casts HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")
+            assert b"1\r\n\n\r\n" not in quick
+            monkeypatch.setattr(routes, "STILL_S", 0.0)
+            assert await r.casts() == [{"id": 7}]
+            answer = await r.raw(b"GET /v1/casts HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")
+            assert answer.count(b"1\r\n\n\r\n") >= 2
 
     asyncio.run(story())
 

@@ -12,7 +12,8 @@ from relay.control import answers
 from relay.errors import SpoolUnusable
 from relay.spool import reading, shape
 from relay.spool.reading import Filter
-from tests.unit.spool.test_reading import NOW, SECOND, Writer, cast
+from tests.unit.spool.tables import NOW, SECOND, Writer, cast
+from tests.unit.spool.test_listing import backlog
 
 UPPER = shape.bounds(5, 4)
 
@@ -84,7 +85,7 @@ FILTERS = st.builds(
 def test_what_is_counted_is_what_backlog_lists(mixed: Writer, wanted: Filter) -> None:
     """Under any filter: as many of each function as the backlog has."""
     listed: dict[bytes, int] = {}
-    for one in reading.backlog(mixed.path, wanted, None, NOW):
+    for one in backlog(mixed.path, wanted, None, NOW):
         function = one["function"].encode()
         listed[function] = listed.get(function, 0) + 1
     assert {function: sum(casts) for function, casts in counted(mixed.path, wanted).items()} == listed
