@@ -29,6 +29,7 @@ whatever else runs on it; the ratios are taken within a round, and those are wha
   worker.py    the worker                                     raw.py, inprocess.py  SQLite, a disk, a socket; libraries
 
   scale.py     what a backlog costs, of up to 10,000,000 casts
-  instructions.py  how many a cast costs, two trees compared
+  stages.py    where the processor time of a cast goes        instructions.py  how many a cast costs, trees compared
   report.py    the figures of docs/performance.md             plots.py    its plots
+  targets.py   what is to be reached
 """

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.load import QUANTILES
+
 
 def medians(report: dict[str, Any], metric: str) -> dict[tuple[str, str], float]:
     """(row, who) -> median of its rounds."""
@@ -38,14 +40,32 @@ def accept(axes: Any, report: dict[str, Any]) -> bool:
     return bool(lines)
 
 
-def waits(axes: Any, report: dict[str, Any]) -> bool:
-    parts = {"p50_us": 0.5, "p99_us": 0.01, "p999_us": 0.001}
-    found = {metric: medians(report, metric) for metric in parts}
-    keys = [key for key in found["p50_us"] if key[0] in ("waiting", "64 x 1") and key[1] in ("redis", "relay")]
-    for key in keys:
-        axes.plot([found[m][key] for m in parts], parts.values(), marker="o", label=f"{key[1]}, {key[0]}")
+#: (row, who) of which the distribution is drawn
+WAITING = (
+    ("waiting", "redis"),
+    ("waiting", "relay"),
+    ("64 x 1", "redis"),
+    ("64 x 1", "relay"),
+)
+
+
+def distribution(axes: Any, report: dict[str, Any], keys: Sequence[tuple[str, str]]) -> bool:
+    """A line for each: the part of its casts that waited longer, against how long."""
+    found = {name: medians(report, f"{name}_us") for name in QUANTILES}
+    drawn = [key for key in keys if all(key in one for one in found.values())]
+    for row, who in drawn:
+        waited = [found[name][row, who] for name in QUANTILES]
+        axes.plot(waited, [1 - part for part in QUANTILES.values()], marker=".", label=f"{who}, {row}")
     axes.set(xscale="log", yscale="log", xlabel="microseconds", ylabel="part of the casts that wait longer")
-    return bool(keys)
+    return bool(drawn)
+
+
+def waits(axes: Any, report: dict[str, Any]) -> bool:
+    return distribution(axes, report, WAITING)
+
+
+def latency(axes: Any, report: dict[str, Any]) -> bool:
+    return distribution(axes, report, [(one["row"], one["who"]) for one in report["rows"] if one["row"] == "latency"])
 
 
 def backlog(axes: Any, report: dict[str, Any]) -> bool:
@@ -53,8 +73,22 @@ def backlog(axes: Any, report: dict[str, Any]) -> bool:
     for name, label in names.items():
         points = [(max(1, int(size)), one[name]) for size, one in report["figures"].items()]
         axes.plot(*zip(*points, strict=True), marker="o", label=label)
-    axes.set(xscale="log", yscale="log", xlabel="casts in the spool", ylabel="of a cast")
+    axes.set(xscale="log", yscale="log", xlabel="casts in the spool (1 is none)", ylabel="of a cast")
     return True
+
+
+def rates(axes: Any, report: dict[str, Any]) -> bool:
+    for name in ("accept", "through"):
+        points = [(max(1, int(size)), one[name]) for size, one in report["figures"].items()]
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+    axes.set(xscale="log", xlabel="casts in the spool (1 is none)", ylabel="casts/s")
+    axes.set_ylim(bottom=0)
+    return True
+
+
+Plot = Callable[[Any, dict[str, Any]], bool]
+OF_ROWS: dict[str, Plot] = {"accept.svg": accept, "waits.svg": waits, "latency.svg": latency}
+OF_SCALE: dict[str, Plot] = {"backlog.svg": backlog, "scale.svg": rates}
 
 
 def draw(reports: Sequence[dict[str, Any]], directory: Path) -> list[str]:
@@ -66,15 +100,17 @@ def draw(reports: Sequence[dict[str, Any]], directory: Path) -> list[str]:
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "relay"
     pyplot = importlib.import_module("matplotlib.pyplot")
+    rows = {(one["row"], one["who"]): one for report in reports for one in report.get("rows", ())}
+    scales = [report for report in reports if "figures" in report]
+    kinds = [(name, plot, {"rows": list(rows.values())}) for name, plot in OF_ROWS.items()]
+    kinds += [(name, plot, report) for report in scales[-1:] for name, plot in OF_SCALE.items()]
     drawn = []
-    for report in reports:
-        kinds: dict[str, Callable[[Any, dict[str, Any]], bool]] = {"accept.svg": accept, "waits.svg": waits}
-        for name, plot in ({"backlog.svg": backlog} if "figures" in report else kinds).items():
-            figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-            if plot(axes, report):
-                axes.grid(visible=True, which="both", alpha=0.2)
-                axes.legend(fontsize="small")
-                figure.savefig(directory / name, metadata={"Date": None})
-                drawn.append(name)
-            pyplot.close(figure)
+    for name, plot, report in kinds:
+        figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+        if plot(axes, report):
+            axes.grid(visible=True, which="both", alpha=0.2)
+            axes.legend(fontsize="small")
+            figure.savefig(directory / name, metadata={"Date": None})
+            drawn.append(name)
+        pyplot.close(figure)
     return drawn

@@ -1,6 +1,6 @@
 """`python -m bench.report FILE.json...`: writes docs/performance.md's figures and plots from what runs kept.
 
-The files are those of `python -m bench` (whole, or some rows each) and of `python -m bench.scale`.
+The files are those of `python -m bench` (whole, or some rows each), `bench.scale` and `bench.stages`.
 
 What stands between the two marks in the page is replaced; what stands around it is left as it is.  Plots need
 matplotlib; without it they are left as they are, and that is said.
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import plots, scale, targets
+from bench import plots, scale, stages, targets
 from bench.plan import Figures, Row
 from bench.rows import ROWS
 from bench.table import COSTS, markdown, number, ratios, shown, spread
@@ -21,8 +21,10 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- figures of the benchmark, written by bench/report.py -->", "<!-- end of these figures -->"
 PLOT_SAYS = {
     "accept.svg": "casts accepted a second, against the number of callers",
-    "waits.svg": "how long a caller waits for its answer, of all that were measured",
+    "waits.svg": "how long a waiting caller waits for its answer, and each of 64, beside Redis",
+    "latency.svg": "how long a waiting caller waits while something else goes on",
     "backlog.svg": "processor time and bytes of a cast, against what is in the spool",
+    "scale.svg": "casts accepted and executed a second, against what is in the spool",
 }
 
 
@@ -86,12 +88,29 @@ def scaled(report: dict[str, Any]) -> str:
     )
 
 
+def staged(report: dict[str, Any]) -> str:
+    head, *rows = ("stage", *report["stages"]), *stages.lines(report["stages"])
+    says = (
+        "Microseconds of the agent's processor time for each cast, that of the kernel on its behalf included, and the"
+        f" stage's part of it; {stages.RATE} samples a second by py-spy, with one caller, 1,000 casts unanswered,"
+        " 100 bytes each:"
+    )
+    title = "### Where the processor time of a cast goes"
+    return "\n\n".join((title, says, about(report["machine"]), markdown(head, rows)))
+
+
+def section(report: dict[str, Any]) -> str:
+    if "stages" in report:
+        return staged(report)
+    return scaled(report) if "figures" in report else tables(report)
+
+
 def main(arguments: list[str]) -> int:
     reports = [json.loads(Path(name).read_text()) for name in arguments]
     parts = ["## What it is to reach", markdown(targets.HEAD, targets.table(reports)), "## Figures"]
     drawn = plots.draw(reports, PAGE.parent)
     parts += [f"![{PLOT_SAYS[name]}]({name})" for name in drawn]
-    parts += [scaled(one) if "figures" in one else tables(one) for one in reports]
+    parts += [section(one) for one in reports]
     page = PAGE.read_text()
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]

@@ -24,11 +24,11 @@ def accept(
         with make(plan.disk) as peer:
             return timed(peer, kind, plan, how)
 
-    return Contender(measure, worth, not slow, full=not core, rounds=1 if slow and not core else None)
+    return Contender(measure, worth, not slow, full=not core, rounds=None if core else 1)
 
 
 def others(how: Load, *, core: bool = False) -> dict[str, Contender]:
-    """The brokers; where they are no part of the core, those that take long to start are measured once."""
+    """The brokers; where they are no part of the core, they are measured once."""
 
     def one(kind: str, make: Callable[[Path], Peer], worth: str, *, slow: bool = False) -> Contender:
         return accept(kind, make, worth, how, slow=slow, core=core)
@@ -75,7 +75,7 @@ def payload(name: str, size: int) -> Row:
 ROWS = (
     Row(
         "accept",
-        "one caller, a window unanswered, no upstream; what each answer is worth stands in the table of costs",
+        "one caller, a window unanswered, no upstream; what each answer is worth is told below",
         RATE,
         redis(Load())
         | {

@@ -57,6 +57,8 @@ def number(value: float) -> str:
     if value >= 100:
         digits = 3 - len(str(int(value)))
         return f"{round(value, min(digits, 0)):,.0f}"
+    if 0 < value < 0.1:
+        return f"{value:.2g}"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 

@@ -21,6 +21,7 @@ def caller(sock: socket.socket, made: int, window: int, total: int, payload: int
 def test_a_buffer_is_gone_through_again_and_again(made: int, window: int, total: int) -> None:
     """Exactly so many requests arrive, whole, with never more unanswered than the window."""
     ours, theirs = socket.socketpair()
+    theirs.settimeout(10)
     with ours, theirs:
         one, seen, got = caller(ours, made, window, total), Answers(b"\0REQ"), b""
         while not one.done:
@@ -44,6 +45,7 @@ def test_a_buffer_is_gone_through_again_and_again(made: int, window: int, total:
 def test_what_was_begun_at_the_end_is_sent_whole() -> None:
     """After `end` no other request is begun, and one that the kernel took in part is finished."""
     ours, theirs = socket.socketpair()
+    theirs.settimeout(10)
     with ours, theirs:
         one = caller(ours, 100, 10_000, 10_000, payload=10_000)
         before = -1

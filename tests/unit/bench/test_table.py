@@ -30,7 +30,16 @@ def test_the_median_ratio_outlives_a_slow_round() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(271_598.4, "272,000"), (1_234.0, "1,230"), (999.6, "1,000"), (143.2, "143"), (43.21, "43.2"), (0.5, "0.50")],
+    [
+        (271_598.4, "272,000"),
+        (1_234.0, "1,230"),
+        (999.6, "1,000"),
+        (143.2, "143"),
+        (43.21, "43.2"),
+        (0.5, "0.50"),
+        (0.00412, "0.0041"),
+        (0, "0.00"),
+    ],
 )
 def test_numbers_show_three_figures(value: float, text: str) -> None:
     """A figure is shown with three figures that mean something, not with what chance added."""
