@@ -45,7 +45,7 @@ class Chores:
                 if self._clock.monotonic() >= next_kept:
                     next_kept = self._clock.monotonic() + KEPT_S
                     await self._purge()
-                    await self._spool.forget_origins()
+                    await self._spool.operator.forget_origins()
                     await self._forget_done()
             except SpoolUnusable as error:
                 log.debug("chores wait for the disk: %s", error)
@@ -57,7 +57,7 @@ class Chores:
             if hold.lapsed(self._clock.wall()):
                 held_by = f"new {hold.pattern}"
                 tally = await self._edit(Edit(Verb.RELEASE, None, held_by), Selection(held_by=held_by))
-                await self._spool.release_new(hold.pattern)
+                await self._spool.operator.release_new(hold.pattern)
                 log.info("the hold of new casts of %s lapsed: released %d", hold.pattern, tally.changed)
 
     async def _purge(self) -> None:
@@ -73,7 +73,7 @@ class Chores:
         more = True
         while more:
             began = self._clock.monotonic()
-            more = await self._spool.forget_done()
+            more = await self._spool.operator.forget_done()
             await self._editing.courtesy.rest(self._clock.monotonic() - began)
 
     async def _edit(self, edit: Edit, selection: Selection) -> Tally:

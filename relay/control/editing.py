@@ -104,7 +104,9 @@ class Editing:
         try:
             while (chosen := await self._read(partial(next, slices, None))) is not None:
                 began = time.monotonic()
-                tally = await self._spool.edit(edit, chosen.casts, dry_run=dry_run) if chosen.casts else Tally()
+                tally = Tally()
+                if chosen.casts:
+                    tally = await self._spool.operator.edit(edit, chosen.casts, dry_run=dry_run)
                 tally.missing = chosen.missing
                 yield tally
                 await self.courtesy.rest(time.monotonic() - began)
@@ -119,7 +121,7 @@ class Editing:
         """A release by a hold's own pattern ends that hold, and one of everything ends all; `ended` gets them."""
         if selection.names is None:
             for hold in self._spool.holds.ended_by(selection.wanted.given()):
-                await self._spool.release_new(hold.pattern)
+                await self._spool.operator.release_new(hold.pattern)
                 ended.append(hold.pattern)
 
     async def _holds(self, _request: Request) -> Answer:
@@ -132,7 +134,7 @@ class Editing:
             raise Refused(400, "bad_request", "function is a glob.")
         if until is not None and not (isinstance(until, int | float) and 0 <= until <= LATEST_S):
             raise Refused(400, "bad_request", "until is a Unix time in seconds.")
-        await self._spool.hold_new(pattern, None if until is None else round(until * 1e6))
+        await self._spool.operator.hold_new(pattern, None if until is None else round(until * 1e6))
         end = "" if until is None else f" until={_time(until)}"
         log.info("uid %s: hold new function=%s%s", request.uid, repr(pattern), end)
         return await self._holds(request)

@@ -27,8 +27,9 @@ from relay.control.requests import Answer, Refused, Request
 from relay.errors import SpoolUnusable
 from relay.spool import moving, reading, selecting, showing
 from relay.spool.edits import EXPORT, Edit, Tally, Verb
+from relay.spool.operator import NoRoom
 from relay.spool.selecting import Selection
-from relay.spool.spool import NoRoom, Spool
+from relay.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Moving:
             while (chosen := await self._read(partial(next, slices, None))) is not None:
                 tally = Tally()
                 if hold and chosen.casts:
-                    tally = await self._spool.edit(Edit(Verb.HOLD, uid, EXPORT), chosen.casts)
+                    tally = await self._spool.operator.edit(Edit(Verb.HOLD, uid, EXPORT), chosen.casts)
                 yield chosen.casts, tally
         finally:
             with suppress(ValueError):
@@ -134,7 +135,7 @@ class Moving:
                 raise Refused(400, "bad_line", f"{error}; nothing of this piece was imported.") from None
             dry_run = dict(request.query).get("dry_run") == "1"
             try:
-                said = await self._spool.bring_in(casts, dry_run=dry_run)
+                said = await self._spool.operator.bring_in(casts, dry_run=dry_run)
             except NoRoom as refused:
                 raise Refused(507, "no_room", f"{refused}; nothing of this piece was imported.") from None
         if not dry_run:

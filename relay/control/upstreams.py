@@ -50,7 +50,7 @@ class Upstreams:
         if servers[0] not in known and (paused or servers[0] not in self._spool.paused):
             raise Refused(404, "unknown_upstream", f"{servers[0]} is none of the upstreams, {', '.join(known)}.")
         async with self._changing:
-            changed = await self._spool.pause(servers[0], paused)
+            changed = await self._spool.operator.pause(servers[0], paused)
         if changed:
             log.info("uid %d: %s upstream %s", request.uid, "pause" if paused else "resume", servers[0])
         return {"changed": changed, "upstreams": answers.upstreams(self._facts())}

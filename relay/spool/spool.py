@@ -1,7 +1,8 @@
 """The spool as its users see it: one object that opens, counts, hands over and closes.
 
-Everything here runs in the event loop's thread; the writing is the committer's.  `counts` are what the last COMMIT
-that was told left, so that whoever reads them together with what is in flight never sees a cast twice or not at all.
+Everything here runs in the event loop's thread; the writing is the committer's, and what operators change goes through
+`operator`.  `counts` are what the last COMMIT that was told left, so that whoever reads them together with what is in
+flight never sees a cast twice or not at all.
 
 Listeners: `on_committed` is called for each batch, after the counts were brought up to date and before the callers are
 answered; `on_made_due` when `drain` has made deferred casts due.  Raises what `opening.open_spool` raises; afterwards
@@ -15,7 +16,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,14 @@ from relay.cast import Arrival, LaneName
 from relay.clock import Clock
 from relay.errors import SpoolUnusable
 from relay.settings import Spool as Limits
-from relay.spool import history, watching
 from relay.spool import statements as sql
+from relay.spool import watching
 from relay.spool.changes import Counts, Done, Kept, Setback, Took
 from relay.spool.committer import Committed, Committer
-from relay.spool.edits import SLICE, Edit, Tally, apply, fenced
 from relay.spool.holds import Holds
 from relay.spool.locking import LOCK_WAIT_S
-from relay.spool.moving import ORIGINS_KEPT_S, Imported, Incoming, bring_in
 from relay.spool.opening import Broken, Identity, close_spool, machine_id, open_spool
+from relay.spool.operator import Operator
 from relay.spool.preparing import prepare
 from relay.spool.pulse import Pulse
 from relay.spool.suspecting import Suspicion
@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 
 #: deferred casts that one transaction makes due
 DUE_SLICE = 1000
-#: a moment (us) after all others
-_EVER = 1 << 62
 #: casts whose age is looked up at the start, so that it is known about how old any other is
 AGES = 32
 
@@ -183,11 +181,16 @@ class Spool:
 
     def append(self, arrival: Arrival) -> None:
         """Write these casts; `arrival.settled` is called once they are on disk or refused."""
-        arrival.first_id = self._next_id
-        self.pulse.mark(self._next_id)
-        self._next_id += len(arrival.casts)
+        arrival.first_id = self.reserve(len(arrival.casts))
+        self.pulse.mark(arrival.first_id)
         arrival.prepared = prepare(arrival, self._clock.wall(), self._numbers)
         self._writer.append(arrival)
+
+    def reserve(self, casts: int) -> int:
+        """Give out so many ids; the first of them."""
+        first_id = self._next_id
+        self._next_id += casts
+        return first_id
 
     @property
     def keeps_done(self) -> bool:
@@ -305,102 +308,10 @@ class Spool:
         """The patterns of functions whose new casts are held, for reading."""
         return self._transitions.holds
 
-    async def edit(self, edit: Edit, casts: Mapping[int, int], *, dry_run: bool = False) -> Tally:
-        """Change a slice of casts (id -> lane) in one transaction; what came of it, once it is on disk.
-
-        Nothing that is changed is sent meanwhile, nor afterwards.  A dry run is rolled back.  Raises SpoolUnusable
-        where the disk fails.
-        """
-        lanes = set(casts.values()) if fenced(edit.verb) else set()
-        busy = self.on_fence(lanes) if lanes else ()
-        change = partial(self._edit, edit, list(casts), busy, dry_run)
-        try:
-            tally: Tally = await self._change(change)
-        except _DryRun as done:
-            tally = done.said
-        finally:
-            if lanes:
-                self.on_unfence(lanes)
-        return tally
-
-    def _edit(
-        self, edit: Edit, ids: Sequence[int], busy: Collection[int], dry_run: bool, transitions: Transitions
-    ) -> Tally:
-        tally = apply(transitions, edit, ids, busy, self._clock.wall())
-        if dry_run:
-            raise _DryRun(tally)
-        return tally
-
-    async def hold_new(self, pattern: str, until: int | None) -> None:
-        """Hold what is still to come for functions that match, until a moment (us) or for ever."""
-        await self._change(lambda transitions: transitions.holds.set(pattern, until))
-
-    async def release_new(self, pattern: str) -> bool:
-        """End that; False where there was no such hold."""
-        known: bool = await self._change(lambda transitions: transitions.holds.drop(pattern))
-        return known
-
-    async def pause(self, server: str, paused: bool) -> bool:
-        """Pause an upstream, over restarts too, or resume it; False where it was so already."""
-        if paused == (server in self.paused):
-            return False
-        now = self._clock.wall()
-        await self._change(lambda transitions: transitions.pause(server, paused, now))
-        if paused:
-            self.paused[server] = now
-        else:
-            del self.paused[server]
-        self.on_paused(server, paused)
-        return True
-
-    async def forget_origins(self) -> None:
-        """Forget where casts came from that are gone, ORIGINS_KEPT_S after their import; a slice of them."""
-        if self._transitions.ledger.imported:
-            before = self._clock.wall() - round(ORIGINS_KEPT_S * 1e6)
-            await self._change(lambda transitions: transitions.execute(sql.DROP_IMPORTS, (before, SLICE)).rowcount)
-
-    async def forget_done(self) -> bool:
-        """Remove a slice of the history that was kept for long enough, or is no longer wanted; True if more is left."""
-        limits = self._limits
-        before = self._clock.wall() - round(limits.keep_done * 1e6) if limits.keep_done else _EVER
-        if not self._transitions.history.rows:
-            return False
-        removed: int = await self._change(lambda writes: writes.history.drop(before, limits.keep_done_max))
-        return removed == history.SLICE
-
-    async def bring_in(self, casts: Sequence[Incoming], *, dry_run: bool = False) -> Imported:
-        """Import casts, all of them or none; raises NoRoom where new casts are refused or have no room."""
-        first_id = self._next_id
-        self._next_id += len(casts)
-        size = sum([len(cast.payload) for cast in casts])
-
-        def change(transitions: Transitions) -> Imported:
-            code = self._writer.refusing or self._writer.overfull(len(casts), size)
-            if code is not None:
-                raise NoRoom(code)
-            said = bring_in(transitions, self.identity, casts, first_id, self._clock.wall())
-            if dry_run:
-                raise _DryRun(said)
-            return said
-
-        try:
-            said: Imported = await self._change(change)
-        except _DryRun as done:
-            said = done.said
-        return said
-
-    async def _change(self, change: Callable[[Transitions], Any]) -> Any:
-        """A transaction of an operator's; never one while verdicts wait for the disk, which it would not know of."""
-
-        def checked(transitions: Transitions) -> Any:
-            if self._writer.failing is not None:
-                raise SpoolUnusable(f"{self._path}: {self._writer.failing}")
-            return change(transitions)
-
-        try:
-            return await self._writer.call(checked)
-        except sqlite3.Error as error:
-            raise SpoolUnusable(f"{self._path}: {error}") from None
+    @property
+    def operator(self) -> Operator:
+        """What operators change, one transaction each."""
+        return Operator(self, self._transitions, self._writer, self._clock)
 
     def refresh(self) -> None:
         """Bring `refusing` up to date, while nobody casts."""
@@ -433,18 +344,6 @@ class Spool:
         for arrival in committed.arrivals:
             arrival.answered = True
             arrival.settled(arrival)
-
-
-class _DryRun(Exception):
-    """Ends a transaction that is not to be."""
-
-    def __init__(self, said: Any) -> None:
-        super().__init__()
-        self.said = said
-
-
-class NoRoom(Exception):
-    """New casts are refused; the code is that of callers."""
 
 
 def _logged(result: asyncio.Future[Any]) -> None:
