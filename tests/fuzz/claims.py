@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 
 from relay.protocol import caller, upstream
 from relay.protocol.framing import Framer
-from relay.protocol.packets import ProtocolError
+from relay.protocol.packets import Kind, ProtocolError
 
 from .corpus import packet
 
 MAX_PAYLOAD = 200
 JOBS = 3
+_TOKENS = list(range(2 * JOBS))
 #: a packet of an input with this length is longer than what is kept of it
 LONG, LONG_BYTES = 255, 9000
 SLACK = 64
@@ -35,14 +36,15 @@ def framed(data: bytes, magic: bytes) -> bytes:
     return made
 
 
-def pieces(data: bytes, how: int, most: int = 40) -> Iterator[bytes]:
-    """The bytes, cut in one of 128 ways into at most so many pieces and a last one; way 0 is byte by byte."""
+def pieces(data: bytes, how: int) -> Iterator[bytes]:
+    """The bytes, cut in one of 128 ways: most of them make four pieces, each sixteenth goes byte by byte at first."""
+    longest, most = (1, 40) if how % 16 == 0 else (len(data) // 2, 3)
     at, state = 0, how
     for _ in range(most):
         if at >= len(data):
             return
         state = (state * 75 + 74) % 65537
-        size = 1 + state % (how or 1)
+        size = 1 + state % (longest or 1)
         yield data[at : at + size]
         at += size
     if at < len(data):
@@ -98,11 +100,24 @@ def the_job_servers_side(data: bytes) -> None:
         assert got == expected, f"cut: {got}, whole: {expected}"
 
 
-def _link() -> upstream.Conversation[int]:
+def _submitted() -> upstream.Conversation[int]:
+    """A link that has submitted JOBS jobs twice, the last of them each time in the background."""
     link: upstream.Conversation[int] = upstream.Conversation()
     link.open()
     for first in (0, JOBS):
-        link.submit([(first + n, b"work", b"unique", b"payload", n) for n in range(JOBS)])
+        kinds = [Kind.SUBMIT_JOB] * (JOBS - 1) + [Kind.SUBMIT_JOB_BG]
+        link.submit([(first + n, b"work", b"unique", b"payload", kind) for n, kind in enumerate(kinds)])
+    return link
+
+
+_SUBMITTED = _submitted()
+
+
+def _link() -> upstream.Conversation[int]:
+    """The like of _SUBMITTED, at a quarter of its cost: all that it remembers is what it is owed an answer to."""
+    link: upstream.Conversation[int] = upstream.Conversation()
+    link._owed.extend(_SUBMITTED._owed)
+    link._questions = _SUBMITTED._questions
     return link
 
 
@@ -118,7 +133,9 @@ def _told(link: upstream.Conversation[int], data: "list[bytes] | Iterator[bytes]
             done += news.done
             troubles += news.troubles
             opened += news.opened
-            kept = _kept(link._framer) + sum(len(handle) + len(text) for handle, (_, text) in link._early.items())
+            kept = _kept(link._framer)
+            if link._early:
+                kept += sum(len(handle) + len(text) for handle, (_, text) in link._early.items())
             assert kept <= 2 * fed + SLACK, f"{kept} bytes kept of {fed}"
     except ProtocolError:
         broken = True
@@ -126,7 +143,7 @@ def _told(link: upstream.Conversation[int], data: "list[bytes] | Iterator[bytes]
         broken = False
     assert opened <= 1
     tokens = [*done, *(token for token, _, _ in troubles), *link.outstanding()]
-    assert sorted(tokens) == list(range(2 * JOBS)), f"lost or told twice: {sorted(tokens)}"
+    assert sorted(tokens) == _TOKENS, f"lost or told twice: {sorted(tokens)}"
     return None if broken else (sorted(done), sorted(troubles), opened, link.is_open, link.waiting)
 
 
