@@ -166,6 +166,49 @@ def test_a_liar_retires_nothing_and_is_left(rig: Rig, scripted: list[ScriptedSer
     assert agent.status()["completed"] == len(CASTS)
 
 
+class Swallower(Script):
+    """Swallows its first job and answers the others; on that link it then answers no question any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.link = 0
+        self.swallowed = b""
+        self.executed: list[bytes] = []
+
+    def connected(self, link: int) -> bytes:
+        self.link = link
+        return b""
+
+    def submission(self, job: Submission) -> bytes:
+        if not self.swallowed:
+            self.swallowed = job.payload
+            return b""
+        self.executed.append(job.payload)
+        return super().submission(job)
+
+    def status(self, handle: bytes) -> bytes:
+        return b"" if self.swallowed and self.link == 1 else super().status(handle)
+
+
+def test_the_answer_to_another_cast_retires_none(rig: Rig, scripted: list[ScriptedServer]) -> None:
+    """An answer bears no name, so one that is missing has all others stand for the wrong casts: none of them counts."""
+    script = Swallower()
+    server = ScriptedServer(script)
+    scripted.append(server)
+    agent = rig.unstarted_agent(QUICK)
+    agent.configure({"upstream": {"servers": "127.0.0.1:1"}})
+    agent.start()
+    cast_all(agent.socket, b"work", CASTS)
+    agent.term()
+    # with a backlog the first of them go out together
+    agent.configure({"upstream": {"servers": server.address, "heartbeat_interval": 0.2, "heartbeat_timeout": 0.6}})
+    agent.start()
+    agent.await_empty()
+    assert server.links > 1
+    assert script.swallowed in CASTS
+    assert set(script.executed) == set(CASTS)
+
+
 def test_a_server_that_wants_tls_gets_no_cast(rig: Rig, scripted: list[ScriptedServer]) -> None:
     """relay speaks no TLS yet, and says so at the first answer: no payload goes out in the clear, all casts are kept.
 

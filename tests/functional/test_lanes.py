@@ -32,6 +32,18 @@ def test_lanes_without_workers_delay_no_other_and_move_when_workers_come(rig: Ri
     agent.await_empty()
 
 
+def test_lanes_without_workers_hold_no_part_of_a_small_window(rig: Rig) -> None:
+    """Forty functions that nobody works on, before a window of twenty casts: another one has all of it to itself."""
+    rig.serve("gearmand")
+    rig.work(b"moving")
+    agent = rig.agent({"forwarder": {"window": 20}})
+    for number in range(40):
+        assert not cast_all(agent.socket, b"standing-%d" % number, [b"%d" % n for n in range(5)]).refused
+    moving = [b"moving/%d" % n for n in range(200)]
+    assert cast_all(agent.socket, b"moving", moving).acknowledged == moving
+    rig.ledger.await_done(moving)
+
+
 def test_a_lane_that_always_fails_delays_no_other(rig: Rig, server_kind: str) -> None:
     """Beside a function whose worker fails every job, and with its casts first in line, another is all executed."""
     rig.serve(server_kind)

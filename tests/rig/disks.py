@@ -59,6 +59,13 @@ class LoopDisk:
         finally:
             os.close(descriptor)
 
+    def turn_read_only(self) -> None:
+        """The kernel finds an error in it (ext4 alone can be made to), and lets nobody write any more."""
+        subprocess.run(["mount", "-o", "remount,errors=remount-ro", self.path], check=True)
+        device = self.path.stat().st_dev
+        name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+        Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("a test")
+
     def back(self) -> None:
         """The power is back: unmounted, and mounted anew; whoever had files open there is gone."""
         self._unmount()

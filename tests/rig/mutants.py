@@ -9,16 +9,18 @@ import dataclasses
 import os
 import signal
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 from relay import ageing
 from relay.agent import descriptors
-from relay.forwarder import lanes, loop, outlet, rotation, sending, trials, window
-from relay.intake import room
+from relay.cast import Arrival
+from relay.forwarder import lanes, loop, outlet, rotation, sending, survey, trials, window
+from relay.intake import connection, room
 from relay.protocol.upstream import Conversation
 from relay.settings import Forwarder
-from relay.spool import accepting, ballast, batch, opening, preparing, quarantine, taking, watching
+from relay.spool import accepting, ballast, batch, committer, opening, preparing, quarantine, taking, watching
 from relay.upstream.health import Health
 from relay.upstream.link import Link
 
@@ -200,6 +202,50 @@ def deaf_to_readers() -> None:
     watching._long_log = lambda _path: None
 
 
+def hears_the_loudest() -> None:
+    """A lone cast waits until 20,000 of others have passed, or for three seconds."""
+    append = committer.Committer.append
+    passed = 0
+
+    def unfair(writer: committer.Committer, arrival: Arrival) -> None:
+        nonlocal passed
+        passed += len(arrival.casts)
+        if len(arrival.casts) > 1:
+            append(writer, arrival)
+            return
+        loop, came, since = asyncio.get_running_loop(), passed, time.monotonic()
+
+        def wait() -> None:
+            if passed - came < 20_000 and time.monotonic() - since < 3:
+                loop.call_later(0.005, wait)
+            else:
+                append(writer, arrival)
+
+        wait()
+
+    committer.Committer.append = unfair  # type: ignore[method-assign]
+
+
+def hangs_up() -> None:
+    """A caller that sends no more is gone."""
+    connection.Connection.eof_received = lambda _self: False  # type: ignore[method-assign]
+
+
+def speaks_first() -> None:
+    """A link may send before the server has said a word."""
+    made = Link.connection_made
+
+    def eager(link: Link[Any], transport: Any) -> None:
+        made(link, transport)
+        link._conversation._open = True
+        outlet_: Any = link._listener
+        outlet_.opened(link)
+        outlet_._owner.learned(outlet_, None)
+
+    Link.connection_made = eager  # type: ignore[method-assign]
+    survey.Survey.done = property(lambda _self: True, lambda _self, _done: None)  # type: ignore[assignment]
+
+
 OTHERS = {
     mutate.__name__: mutate
     for mutate in (
@@ -224,5 +270,8 @@ OTHERS = {
         knows_no_grace,
         always_sticky,
         ends_links_on_reload,
+        hears_the_loudest,
+        hangs_up,
+        speaks_first,
     )
 }
