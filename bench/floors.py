@@ -30,7 +30,8 @@ def raw(what: str, batch: int, payload: int, seconds: float, plan: Plan) -> Figu
     with tempfile.TemporaryDirectory(dir=plan.disk) as directory:
         numbers = [str(number) for number in (batch, payload, seconds)]
         found = rates(told(started([sys.executable, "-m", "bench.raw", what, directory, *numbers]), what))
-        return found | {"mib_s": found["rate"] * payload / 2**20}
+        cpu_us = found["load_cpu_s"] / found["casts"] * 1e6
+        return found | {"mib_s": found["rate"] * payload / 2**20, "cpu_us": cpu_us}
 
 
 def sqlite(batch: int) -> Contender:
@@ -91,7 +92,7 @@ ROWS = (
         {
             "the disk": images("disk"),
             f"SQLite, {IMAGE_BATCH} rows a COMMIT": images("sqlite"),
-            "relay": Contender(relay_images, Relay.worth),
+            "relay": Contender(relay_images, Relay.worth, quick=False),
         },
         full=True,
     ),

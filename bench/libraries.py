@@ -56,7 +56,7 @@ def gearmand(stack: ExitStack, plan: Plan) -> Gearmand:
 
 
 CONTENDERS = {
-    "relay.client": Contender(by_client("relay.client", relay), Relay.worth),
+    "relay.client": Contender(by_client("relay.client", relay), Relay.worth, quick=False),
     "gear.Client, gearmand": Contender(by_client("gear.Client", gearmand), Gearmand.worth),
     "persist-queue, SQLiteQueue": Contender(by_file("persist-queue"), "fsync before the call returns"),
     "huey, SqliteHuey(fsync=True)": Contender(by_file("huey"), "fsync before the call returns"),

@@ -80,7 +80,7 @@ ROWS = (
         redis(Load())
         | {
             "relay": accept_relay("relay", Load()),
-            "relay, UUIDv7 uniques": accept_relay("relay-uuid7", Load()),
+            "relay, UUIDv7 uniques": accept_relay("relay-uuid7", Load(), quick=False),
             "relay, random uniques": accept_relay("relay-random", Load(), quick=False),
         }
         | others(Load(), core=True),
@@ -105,6 +105,7 @@ ROWS = (
         "one caller that casts, waits for the answer, casts again; durable as in accept",
         WAITS,
         redis(Load(1, 1)) | {"relay": accept_relay("relay", Load(1, 1))} | others(Load(1, 1)),
+        quick=False,
     ),
     callers(64, 1, full=False),
     callers(1000, 1, beside=False),

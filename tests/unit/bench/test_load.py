@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from bench.load import Caller, build, built
+from bench.paced import due
 from bench.wire import JOB_CREATED, REQUESTS, Answers
 
 RELAY = REQUESTS["relay"]
@@ -72,3 +73,8 @@ def test_requests_with_uniques_are_never_sent_twice() -> None:
     assert built(RELAY, 300_000, 1000, 1, 100) == 50_000
     assert built(RELAY, 300_000, 1000, 256, 100) == 1000
     assert built(RELAY, 7, 1000, 1, 100) == 7
+
+
+def test_a_rhythm_begins_at_once_and_owes_what_it_missed() -> None:
+    """At 50 a second: the first at 0, the next 20 ms later; after a second of silence all of it."""
+    assert [due(seconds, 50) for seconds in (0, 0.0199, 0.0201, 0.0401, 1.001)] == [1, 1, 2, 3, 51]
