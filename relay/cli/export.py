@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             if options.hold:
                 spooled.mark(written.ids)
     skipped = f", {written.in_flight} left out because they are in flight" if written.in_flight else ""
-    print(f"exported {len(written.ids)} casts{skipped}", file=sys.stderr)
+    print(f"exported {len(written.ids)} cast{'s' * (len(written.ids) != 1)}{skipped}", file=sys.stderr)
     if written.damaged:
         raise Failed(f"{written.damaged} casts are damaged and were not exported")
     return DONE

@@ -61,12 +61,18 @@ def _import(options: argparse.Namespace, send: Callable[[bytes], dict[str, Any]]
         try:
             answer = send(piece)
         except (Failed, ValueError) as error:
-            text = f"{error} (its lines are counted from line {before + 1}; before it {said['imported']} were imported)"
-            raise Failed(text) from None
+            raise Failed(f"{error}{_so_far(before, said['imported'])}") from None
         before += lines
         for name in FIELDS:
             said[name] += answer[name]
     return said
+
+
+def _so_far(before: int, imported: int) -> str:
+    """What an error's own count of lines leaves out."""
+    if not before:
+        return ""
+    return f" (counted from line {before + 1} on; before it {imported} were imported, and may be imported again)"
 
 
 def _lines(files: list[str]) -> Iterator[bytes]:

@@ -148,7 +148,10 @@ def parse_all(body: bytes) -> list[Incoming]:
 
 def parse(line: bytes) -> Incoming:
     """A line; ValueError says what is wrong with it."""
-    found = json.loads(line)
+    try:
+        found = json.loads(line)
+    except ValueError:
+        raise ValueError("it is no JSON, or was cut short") from None
     if not isinstance(found, dict):
         raise ValueError("it is no object")
     function = _text(found, "function").encode("utf-8")

@@ -72,6 +72,24 @@ def test_a_backlog_moves_without_loss(rig: Rig, up: bool) -> None:
     assert json.loads(again.stdout)["repeated"] == 5, "a line is one cast even when that is done"
 
 
+def test_what_waits_at_a_server_without_workers_moves_once_the_agent_has_stopped(rig: Rig) -> None:
+    """It is in flight and cannot be called back, so an export leaves it out and says so; nothing is in flight then."""
+    rig.serve("gearmand")
+    old = rig.agent()
+    cast_all(old.socket, b"nobody", [b"1", b"2"])
+    until(lambda: old.status()["in_flight"] == 2, "both in flight")
+    finished = old.cli("export", "--hold")
+    assert (finished.stdout, finished.stderr) == ("", "exported 0 casts, 2 left out because they are in flight\n")
+    assert old.term() == 0
+    path = rig.directory / "backlog.jsonl"
+    assert [line["payload"] for line in export(old, path, "--hold")] == ["1", "2"]
+    new = rig.agent(NO_SERVER)
+    assert json.loads(new.cli("import", str(path), "-f", "json").stdout)["imported"] == 2
+    assert new.status()["ready"] == 2
+    assert old.cli("purge", "--exported", "--yes").returncode == DONE
+    assert old.status()["held"] == 0
+
+
 def test_an_export_without_hold_changes_nothing(rig: Rig) -> None:
     """It is a copy, of the dead too; imported where it came from it is known."""
     agent = rig.agent(NO_SERVER)

@@ -40,3 +40,10 @@ def test_a_function_that_no_caller_could_name_is_refused(function: str) -> None:
     """As at the intake."""
     with pytest.raises(ValueError, match=r"function|surrogates"):
         parse(line(function=function))
+
+
+@pytest.mark.parametrize("line", [b'{"function": "f", "payl', b"-> 0", b"[1]"])
+def test_a_line_that_was_cut_short_says_so(line: bytes) -> None:
+    """Its number in what was read, and no position in what a parser saw."""
+    with pytest.raises(ValueError, match=r"^line 2: it is no (JSON, or was cut short|object)$"):
+        parse_all(b'{"function": "f", "payload": ""}\n' + line)
