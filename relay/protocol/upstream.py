@@ -49,16 +49,18 @@ LATE = 4096
 #: (token, function, wire unique, payload, packet kind: one of SUBMIT or SUBMIT_BACKGROUND)
 Job: TypeAlias = tuple[Token, bytes, bytes, bytes, int]
 
+#: (priority) -> the packet type; plain numbers on the path of a cast, because an Enum looks its members up in Python
 SUBMIT: dict[int, int] = {
-    Priority.HIGH: Kind.SUBMIT_JOB_HIGH,
-    Priority.NORMAL: Kind.SUBMIT_JOB,
-    Priority.LOW: Kind.SUBMIT_JOB_LOW,
+    Priority.HIGH: int(Kind.SUBMIT_JOB_HIGH),
+    Priority.NORMAL: int(Kind.SUBMIT_JOB),
+    Priority.LOW: int(Kind.SUBMIT_JOB_LOW),
 }
 SUBMIT_BACKGROUND: dict[int, int] = {
-    Priority.HIGH: Kind.SUBMIT_JOB_HIGH_BG,
-    Priority.NORMAL: Kind.SUBMIT_JOB_BG,
-    Priority.LOW: Kind.SUBMIT_JOB_LOW_BG,
+    Priority.HIGH: int(Kind.SUBMIT_JOB_HIGH_BG),
+    Priority.NORMAL: int(Kind.SUBMIT_JOB_BG),
+    Priority.LOW: int(Kind.SUBMIT_JOB_LOW_BG),
 }
+_WORK_COMPLETE, _JOB_CREATED, _STATUS_RES = int(Kind.WORK_COMPLETE), int(Kind.JOB_CREATED), int(Kind.STATUS_RES)
 _BACKGROUND = frozenset(SUBMIT_BACKGROUND.values())
 #: the packets that name another priority than the normal one: not every server knows them all
 PRIORITIZED = frozenset((*SUBMIT.values(), *_BACKGROUND)) - {Kind.SUBMIT_JOB, Kind.SUBMIT_JOB_BG}
@@ -229,7 +231,7 @@ class Conversation(Generic[Token]):
     def _read(self, data: bytes, news: News[Token]) -> None:
         done, proven = news.done.append, self._proven
         for kind, body in self._framer.feed(data):
-            if kind == Kind.WORK_COMPLETE:
+            if kind == _WORK_COMPLETE:
                 # geard passes on what a worker sends, without a NUL behind the handle too
                 handle = body.partition(b"\0")[0]
                 token = proven.pop(handle, None)
@@ -237,9 +239,9 @@ class Conversation(Generic[Token]):
                     done(token)
                 else:
                     self._ended(kind, body, news)
-            elif kind == Kind.JOB_CREATED:
+            elif kind == _JOB_CREATED:
                 self._created(body)
-            elif kind == Kind.STATUS_RES:
+            elif kind == _STATUS_RES:
                 self._answer(body, news)
             else:
                 self._rarer(kind, body, news)
