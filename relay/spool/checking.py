@@ -48,6 +48,7 @@ _STRAYS = "SELECT fates.id FROM fates JOIN casts ON casts.id = fates.id WHERE ca
 _BURIED = "SELECT id FROM fates WHERE state = 'dead' AND reason = 'damaged'"
 _STATES = "SELECT lane, state, count(*) FROM fates GROUP BY lane, state"
 _COUNTED = ("kept", "bytes", "deferred", "held", "dead")
+_NAMES_INDEXED = "SELECT number, function FROM lanes INDEXED BY sqlite_autoindex_lanes_1"
 _LANES = "SELECT number, function, accepted - completed - purged, bytes, deferred, held, dead, last_id FROM lanes"
 
 
@@ -166,6 +167,21 @@ def lanes(conn: sqlite3.Connection) -> dict[int, Lane]:
         counted = dict(zip(_COUNTED, (kept, size, deferred, held, dead), strict=True))
         found[number] = Lane(function, counted, last_id)
     return found
+
+
+def misnamed(conn: sqlite3.Connection) -> set[int]:
+    """The numbers of lanes whose function is one in the table and another in its index: a bit of either is flipped.
+
+    No checksum covers a function, and which of the two is right cannot be told.  An unreadable index says nothing.
+    """
+    try:
+        names = dict(conn.execute(_NAMES_INDEXED).fetchall())
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        return set()
+    found = conn.execute("SELECT number, function FROM lanes NOT INDEXED").fetchall()
+    return {number for number, function in found if names.get(number, function) != function}
 
 
 def readable(conn: sqlite3.Connection, lost: dict[int, int | None]) -> Iterator[tuple[Any, ...]]:

@@ -12,7 +12,9 @@ ever, is refused.
 Each step refuses with SpoolUnusable (73) or SpoolOwned (75) and one line.  A file of another owner, mode, kind, format
 or program is refused and stays as it is, its log too.  One that SQLite calls corrupt or no database, that was cut
 short, or that has vanished from beside its log, is set aside (`quarantine`), and a new spool begins, with ids above all
-before.  Of a log with promised COMMITs behind a rotten frame a copy is kept.  Nothing is ever overwritten or deleted.
+before.  One in which a function has two names, for a bit of it is flipped, is rebuilt (`repairing`): its casts must not
+be executed under the wrong one.  Of a log with promised COMMITs behind a rotten frame a copy is kept.  Nothing is ever
+overwritten or deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from relay.errors import SpoolUnusable
-from relay.spool import needed, quarantine, repairing, schema, wal
+from relay.spool import checking, needed, quarantine, repairing, schema, wal
 from relay.spool import statements as sql
 from relay.spool.ballast import BALLAST_BYTES, Ballast
 from relay.spool.locking import LOCK_WAIT_S, lock, note, noted
@@ -99,6 +101,10 @@ class _Unreadable(Exception):
     """The file is, or was, a spool of ours, and cannot be read."""
 
 
+class _Misnamed(_Unreadable):
+    """It can be, but for whose casts some are is not known for certain."""
+
+
 def prepare_directory(path: Path) -> None:
     """Make the spool's directory 0700, durably, and refuse one that others may write."""
     directory = path.parent
@@ -158,6 +164,8 @@ def _open(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:
         quarantine.read_whole(path)
     try:
         return _open_file(path, descriptor, now_s, machine)
+    except _Misnamed as error:
+        _rebuild(path, Broken(str(error), 0), descriptor, now_s)
     except _Unreadable as error:
         kept = quarantine.set_aside(path, str(error), now_s)
         log.critical("the spool cannot be read (%s): it is set aside as %s; a new one begins", error, kept)
@@ -289,6 +297,8 @@ def _read_needed(uri: str) -> None:
         schema.check(conn)
         if found := schema.version(conn):
             needed.read(conn, found)
+            if lanes := checking.misnamed(conn):
+                raise _Misnamed(f"the function of lane {min(lanes)} is another one in the index than in the table")
     except needed.Rotten as error:
         raise _Unreadable(str(error)) from None
     finally:

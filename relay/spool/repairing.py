@@ -2,10 +2,11 @@
 
 The law: rather a repeat than a loss.  A cast that is sound by its checksum comes over with its fate, or, if that cannot
 be read, ready.  One whose checksum does not fit, or whose function is not known, comes over dead, with the reason
-`damaged`: what is left of it can be looked at, and is never executed by itself.  So does one of which nothing but its
-id can be read, empty: of ids that only an index knows, which may itself have rotted, those that have a fate as well,
-and as many more as the old counts miss.  What they miss beyond that, nothing of which is left, is told as a number.
-Counts are made from what is there; ids go on above all before, and the numbers of the lanes stay.
+`damaged`: what is left of it can be looked at, and is never executed by itself.  (Nor is a function known that is one
+in its table and another in its index.)  So does one of which nothing but its id can be read, empty: of ids that only an
+index knows, which may itself have rotted, those that have a fate as well, and as many more as the old counts miss.
+What they miss beyond that, nothing of which is left, is told as a number.  Counts are made from what is there; ids go
+on above all before, and the numbers of the lanes stay.
 
 The order: the new one is built beside the old (`.repaired-partial`), checked, synced, and named `.repaired`; then the
 old one is set aside as a whole (`quarantine`), and the new one takes its name.  A kill before the old one is touched
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 from relay.cast import COLUMNS, sound
 from relay.errors import SpoolUnusable
 from relay.spool import quarantine, schema
-from relay.spool.checking import check, connect, readable
+from relay.spool.checking import check, connect, misnamed, readable
 from relay.spool.schema import number
 
 _DAMAGED = (
@@ -162,7 +163,7 @@ def _build(
     for table in tables:
         if table != "casts":
             _copy(old, new, table)
-    known = {row[0] for row in new.execute("SELECT number FROM lanes")}
+    known = {row[0] for row in new.execute("SELECT number FROM lanes")} - _rename(old, new)
     kept_before = sum([max(0, number(row[0])) for row in new.execute(_KEPT)])
     highest = max(least_id, *[number(row[0]) for row in new.execute("SELECT last_id FROM lanes")], 0)
     # what rotted comes last: its id may be what rotted, and that of a sound one
@@ -188,7 +189,7 @@ def _build(
         if not 0 < id_ <= highest or new.execute(_KNOWN, (id_,)).fetchone():
             highest = id_ = highest + 1
         if kept[1] not in known:
-            new.execute(_LOST_LANE, (kept[1], b"lost-lane-%d" % kept[1]))
+            new.execute(_LOST_LANE, (kept[1], _lost_name(kept[1])))
         new.execute(_INSERT, (id_, *kept[1:]))
         new.execute(_DAMAGED, (id_, kept[1], now, why))
         damaged += len(row) > 1
@@ -204,6 +205,20 @@ def _build(
     new.execute(_GO_ON, (least_id,))
     new.execute("COMMIT")
     return casts, damaged, missing
+
+
+def _rename(old: sqlite3.Connection, new: sqlite3.Connection) -> set[int]:
+    """Give lanes whose function is not known for certain a name that says so; their numbers."""
+    found: set[int] = set()
+    with suppress(sqlite3.Error):
+        found = misnamed(old)
+    for lane in found:
+        new.execute("UPDATE lanes SET function = ? WHERE number = ?", (_lost_name(lane), lane))
+    return found
+
+
+def _lost_name(lane: int) -> bytes:
+    return b"lost-lane-%d" % lane
 
 
 def _only_indexed(
