@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import machine, rows, table
+from bench import machine, rows, table, targets
 from bench.peers import Absent
 from bench.plan import Figures, Plan, Row
 
@@ -203,6 +203,8 @@ def main(arguments: list[str]) -> int:
     report = {"machine": facts, "plan": vars(plan) | {"disk": str(chosen.dir)}, "rows": run.kept()}
     chosen.json.write_text(json.dumps(report, indent=1) + "\n")
     print(f"every figure of every round: {chosen.json}")
+    if reached := [line for line in targets.table([{"rows": run.kept()}]) if line[3] != targets.UNKNOWN]:
+        print(f"\n{table.aligned(targets.HEAD, reached)}")
     if chosen.quick:
         print("--quick shows that everything works; its figures mean nothing")
     return int(run.failed)

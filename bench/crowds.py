@@ -54,7 +54,7 @@ def functions(*, quiet: bool) -> Contender:
                 filled(relay, waiting, "relay-quiet")
             before_it = warm("relay", relay.address, Load(), plan)
             chained.retired(before_it)
-            found = streamed(chained, plan, before_it)
+            found = streamed(chained, plan, before_it, Load())
             if (kept := relay.kept()) != waiting:
                 raise Broken(f"relay holds {kept} of {waiting}")
             return found | {"beside": waiting, "peak_mib": costs.peak_mib(relay.process.pid)}

@@ -72,6 +72,25 @@ def payload(name: str, size: int) -> Row:
     )
 
 
+def through_payload(name: str, size: int) -> Row:
+    how = Load(1, max(1, min(1000, (64 << 20) // size)), size)
+    return Row(
+        f"through {name}",
+        f"as through, payloads of {name}, {how.window} unanswered",
+        JOBS,
+        {
+            "gearmand": through.server("gearmand", Gearmand, Gearmand.worth, how),
+            "relay before gearmand": through.relay(1, how),
+        },
+        full=True,
+        quick=False,
+        rounds=2,
+    )
+
+
+JOBS = {"rate": "jobs/s, more is better"}
+SIZES = {"1 KiB": 1 << 10, "64 KiB": 1 << 16, "1 MiB": 1 << 20, "16 MiB": 16 << 20}
+
 ROWS = (
     Row(
         "accept",
@@ -90,7 +109,7 @@ ROWS = (
         "from the first request to the last execution, by the worker's clock. relay before gearmand: all found\n"
         "    retired in its status afterwards. gearmand: foreground jobs straight to it, a window outstanding,\n"
         "    empty uniques, nothing on disk; with libsqlite3: background jobs with uniques",
-        {"rate": "jobs/s, more is better"},
+        JOBS,
         {
             "gearmand": through.server("gearmand", Gearmand, Gearmand.worth),
             "relay before gearmand": through.relay(1),
@@ -116,6 +135,8 @@ ROWS = (
     callers(64, 10),
     callers(256, 1),
     callers(256, 10),
+    callers(64, 1000, beside=False),
+    callers(256, 1000, beside=False),
     Row(
         "python",
         "what a Python service would call, in one thread, each call waited for; costs are those of all processes",
@@ -123,10 +144,8 @@ ROWS = (
         libraries.CONTENDERS,
         full=True,
     ),
-    payload("1 KiB", 1 << 10),
-    payload("64 KiB", 1 << 16),
-    payload("1 MiB", 1 << 20),
-    payload("16 MiB", 16 << 20),
+    *(payload(name, size) for name, size in SIZES.items()),
+    *(through_payload(name, size) for name, size in SIZES.items()),
     *latency.ROWS,
     *floors.ROWS,
     *crowds.ROWS,

@@ -116,6 +116,7 @@ TARGETS = (
     ),
 )
 
+UNKNOWN = "not measured"
 HEAD = ("what", "is to be", "is", "")
 
 
@@ -123,9 +124,9 @@ def cells(target: Target, found: Found) -> list[str]:
     figure = target.figure(found)
     bound = f"{'at least' if target.least else 'at most'} {target.bound:g}"
     if figure is None:
-        return [target.says, bound, "-", "not measured"]
+        return [target.says, bound, "-", UNKNOWN]
     met = figure >= target.bound if target.least else figure <= target.bound
-    return [target.says, bound, number(figure), "met" if met else "**missed**"]
+    return [target.says, bound, number(figure), "met" if met else "missed"]
 
 
 def table(reports: Sequence[Report]) -> list[list[str]]:

@@ -10,6 +10,7 @@ from bench.peers import Broken, Gearmand, Peer, Relay, Worker
 from bench.plan import Contender, Figures, Load, Plan
 from bench.timing import load, rates, warm
 
+PLAIN = Load()
 RETIRED_S = 300  # until what was accepted is retired
 
 
@@ -41,38 +42,38 @@ def chain(plan: Plan, upstreams: int = 1) -> Iterator[Chain]:
         yield Chain(relay, servers, workers)
 
 
-def streamed(chained: Chain, plan: Plan, before_it: int) -> Figures:
+def streamed(chained: Chain, plan: Plan, before_it: int, how: Load) -> Figures:
     """A stream, from its first request to the last execution, when so many were retired before it."""
     pid = chained.relay.process.pid
     before = costs.of(pid)
-    told = load("relay", chained.relay.address, plan.casts, Load(), plan)
+    told = load("relay", chained.relay.address, plan.casts, how, plan)
     casts = int(told["answered"])
     seconds = chained.retired(before_it + casts) - told["started"]
     figures = rates(told) | {"rate": casts / seconds, "seconds": seconds, "answered_s": told["ended"] - told["started"]}
     return figures | costs.each(before, costs.of(pid), casts)
 
 
-def relay(upstreams: int, *, quick: bool = True) -> Contender:
+def relay(upstreams: int, how: Load = PLAIN, *, quick: bool = True) -> Contender:
     """Before one server, or several in turn with a worker each."""
 
     def measure(plan: Plan) -> Figures:
         with chain(plan, upstreams) as chained:
-            before_it = warm("relay", chained.relay.address, Load(), plan)
+            before_it = warm("relay", chained.relay.address, how, plan)
             chained.retired(before_it)
-            return streamed(chained, plan, before_it)
+            return streamed(chained, plan, before_it, how)
 
     return Contender(measure, Relay.worth, quick)
 
 
-def server(kind: str, make: Callable[[Path], Peer], worth: str, *, quick: bool = True) -> Contender:
+def server(kind: str, make: Callable[[Path], Peer], worth: str, how: Load = PLAIN, *, quick: bool = True) -> Contender:
     """Straight to it: exactly as many executions as requests."""
 
     def measure(plan: Plan) -> Figures:
         with make(plan.disk) as peer, Worker(peer.address, plan.grabs) as worker:
-            before_it = warm(kind, peer.address, Load(), plan)
+            before_it = warm(kind, peer.address, how, plan)
             worker.executed(before_it)
             before = costs.of(peer.process.pid)
-            told = load(kind, peer.address, plan.casts, Load(), plan)
+            told = load(kind, peer.address, plan.casts, how, plan)
             casts = int(told["answered"])
             last = worker.executed(before_it + casts)
             if last["executed"] != before_it + casts:

@@ -34,7 +34,7 @@ GRAB = gearman(GRAB_JOB)
 COMPLETE = [gearman(WORK_COMPLETE, b"x" * size, b"")[:12] for size in range(128)]
 
 
-def whole(data: bytes) -> int:
+def whole(data: bytes | bytearray) -> int:
     """How much of `data` is whole packets."""
     last = data.rfind(MAGIC)
     if last < 0:
@@ -49,7 +49,8 @@ class Link:
     def __init__(self, address: str, most: int) -> None:
         self.sock = connect(address)
         self.grabs = self.most = most
-        self._rest = b""
+        self._rest = bytearray()
+        self._missing = 0  # bytes of the half packet at the end of the rest, as far as is known
         self.sock.sendall(gearman(CAN_DO, FUNCTION) + GRAB * most)
 
     def work(self) -> int:
@@ -57,9 +58,15 @@ class Link:
         data = self.sock.recv(READ)
         if not data:
             raise ConnectionError("the server closed a worker's connection")
-        data = self._rest + data
-        end = whole(data)
-        data, self._rest = data[:end], data[end:]
+        self._rest += data
+        self._missing -= len(data)
+        if self._missing > 0:  # a large payload is not searched at each read
+            return 0
+        end = whole(self._rest)
+        data = bytes(self._rest[:end])
+        del self._rest[:end]
+        if len(self._rest) >= 12:
+            self._missing = 12 + int.from_bytes(self._rest[8:12], "big") - len(self._rest)
         handles = JOB_ASSIGN.findall(data)
         self.grabs -= len(handles) + data.count(NO_JOB)
         out = [COMPLETE[len(handle)] + handle + b"\0" for handle in handles]
