@@ -13,13 +13,16 @@ What SQLite will read need not be summed here: a connection that only reads has 
 hundred times as fast, and its index then says how far it came.  Only what lies behind that is looked at frame by frame,
 and of that no sum is made once damage is sure, nor of frames under other salts.
 
-Promises: changes nothing of the database and its log, and sums at most LIMIT bytes.  To be called while this process
-has no connection to the database: it closes the index, and with it goes whatever lock it has there.  Raises OSError as
-the disk does.
+`inspect` promises: it changes nothing of the database and its log, and sums at most LIMIT bytes.  To be called while
+this process has no connection to the database: it closes the index, and with it goes whatever lock it has there.
+
+What a log holds when it is read need not be on the disk: behind an fsync that failed its pages stay in the cache, count
+as clean, and no later fsync writes them.  `rewrite` makes them the disk's.  Both raise OSError as the disk does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import struct
@@ -31,6 +34,8 @@ from urllib.parse import quote
 #: bytes of a log that are summed here, some 15 ms each MiB; and frames behind what SQLite reads that are looked at
 LIMIT = 32 * 1024 * 1024
 MOST_FRAMES = 262_144
+#: bytes that are rewritten at a time
+_BLOCK = 1024 * 1024
 _HEADER = struct.Struct(">IIIIIIII")
 _FRAME = struct.Struct(">IIIIII")
 #: the beginning of the index, written twice: of interest are isInit, mxFrame, its checksum, and the salts
@@ -71,6 +76,20 @@ def inspect(path: Path) -> Wal:
             return _inspect(log, path)
     except FileNotFoundError:
         return Wal(State.SOUND, 0, 0)
+
+
+def rewrite(path: Path) -> None:
+    """Write the log beside the database at `path` once more, each byte where it stands, and sync it.
+
+    To be called while nobody else can write the log.  A kill or a power cut at any step leaves what was there.
+    """
+    with contextlib.suppress(FileNotFoundError), Path(f"{path}-wal").open("r+b") as log:
+        while block := log.read(_BLOCK):
+            log.seek(-len(block), os.SEEK_CUR)
+            log.write(block)
+        if log.tell():
+            log.flush()
+            os.fsync(log.fileno())
 
 
 def _reached(path: Path) -> _Reached | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from relay.agent.main import main
 from relay.protocol.upstream import Conversation, News
+from relay.spool import wal
 from relay.upstream.link import Link
 from tests.rig.mutants import OTHERS
 
@@ -57,8 +58,14 @@ def acknowledge_before_commit() -> None:
     _instead(late)
 
 
+def no_rewrite() -> None:
+    """A start that checkpoints a log which may be in the page cache only."""
+    wal.rewrite = lambda _: None
+
+
 def no_truncate() -> None:
-    """A start that leaves the write-ahead log as it is."""
+    """A start that goes on behind such a log."""
+    no_rewrite()
     _instead(lambda _, sql: "SELECT 0, 0, 0" if "wal_checkpoint" in sql else None)
 
 
@@ -88,6 +95,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         synchronous_off,
         acknowledge_before_commit,
         retire_before_verdict,
+        no_rewrite,
         no_truncate,
     )
 }

@@ -49,7 +49,10 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def record_life(stage: Stage, bursts: int) -> None:
-    """A first start, a SIGKILL, a stop, a sync that fails and is survived, one that is died of, and a stop."""
+    """A first start, a SIGKILL, a stop, a sync that fails and is survived, two that are died of, and a stop.
+
+    The second of them is the first of a log: what it does not write there is no second copy of.
+    """
     stage.agent.start()
     stage.work(bursts)
     stage.restart(kill=True)
@@ -58,6 +61,9 @@ def record_life(stage: Stage, bursts: int) -> None:
     stage.work(bursts)
     stage.fail_a_sync(die=False)
     stage.work(bursts)
+    stage.fail_a_sync(die=True)
+    stage.work(bursts)
+    stage.restart(kill=False)
     stage.fail_a_sync(die=True)
     stage.work(bursts)
     assert stage.agent.term() == 0
@@ -112,6 +118,10 @@ def test_a_mutant_is_caught(mutant: str, rng: Random, directory: Path) -> None:
         stage = Stage(rig, rng, mutant)
         stage.agent.start()
         stage.work(4)
+        if mutant == "no_rewrite":
+            # the log is begun anew, so that what is lost of it is the only copy of its pages
+            stage.restart(kill=False)
+            stage.fail_a_sync(die=True)
         if mutant == "no_truncate":
             stage.fail_a_sync(die=True)
             stage.work(4)

@@ -99,7 +99,7 @@ def test_a_pragma_that_does_not_hold_ends_the_start(path: Path, monkeypatch: pyt
 
 
 def test_nothing_is_written_before_full_and_the_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FULL, then TRUNCATE, then the first write: what stands in an old WAL is settled before anything is added."""
+    """FULL, the log written once more, TRUNCATE, the first write: an old log is settled before anything is added."""
     close_spool(opened(path))
     seen: list[str] = []
 
@@ -110,10 +110,13 @@ def test_nothing_is_written_before_full_and_the_checkpoint(path: Path, monkeypat
 
     real = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *given, **options: real(*given, factory=Traced, **options))
+    monkeypatch.setattr(opening.wal, "rewrite", lambda path: seen.append(f"rewrite {path.name}"))
     close_spool(opened(path))
-    wanted = ["PRAGMA synchronous = FULL", "PRAGMA wal_checkpoint(TRUNCATE)", "BEGIN IMMEDIATE"]
+    # nobody else writes the log meanwhile
+    rewriting = ["BEGIN IMMEDIATE", "rewrite spool.db", "ROLLBACK"]
+    wanted = ["PRAGMA synchronous = FULL", *rewriting, "PRAGMA wal_checkpoint(TRUNCATE)"]
     assert sorted(map(seen.index, wanted)) == list(map(seen.index, wanted))
-    assert not [statement for statement in seen[: seen.index("BEGIN IMMEDIATE")] if statement.startswith("INSERT")]
+    assert not [statement for statement in seen[: seen.index(wanted[-1])] if statement.startswith("INSERT")]
 
 
 # -- what it refuses -------------------------------------------------------------------------------------------------

@@ -174,3 +174,26 @@ def test_only_so_much_is_summed(path: Path, monkeypatch: pytest.MonkeyPatch, sum
     flip(path, 32 + 4 * FRAME + 100)
     assert inspect(path).state == State.SOUND
     assert sum(size == 4096 for size in summed) == 2
+
+
+def test_a_log_is_written_once_more_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, each byte where it was, and synced when it is; a log that is missing or empty costs nothing."""
+    content, synced = log_of(path).read_bytes(), list[int]()
+    writes = _writes()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(_writes() - writes))
+    wal.rewrite(path)
+    assert log_of(path).read_bytes() == content
+    assert len(synced) == 1
+    assert synced[0] >= len(content)
+    log_of(path).write_bytes(b"")
+    wal.rewrite(path)
+    log_of(path).unlink()
+    wal.rewrite(path)
+    assert len(synced) == 1
+    assert not log_of(path).exists()
+
+
+def _writes() -> int:
+    """Bytes that this process has written so far."""
+    (count,) = (line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("wchar"))
+    return int(count.partition(":")[2])
