@@ -10,6 +10,7 @@ not installed, `Broken` for one that does not start or does not tell what it sho
 import contextlib
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -55,9 +56,25 @@ def closed_port() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with closed_port() as port:
-        return port
+    """A port that nobody listens on, below those that the kernel gives to outgoing connections; never the same twice.
+
+    Among those, an agent that tries again and again could be given the very port it calls, and talk to itself.
+    """
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, max(first_outgoing, 11_000))
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def accepts(address: str | tuple[str, int]) -> bool:
