@@ -85,6 +85,13 @@ def test_a_background_submission_is_a_cast_of_its_priority(kind: Kind, unique: b
         (encode(REQ, 1 << 16 | 99), "unknown_command"),
         (encode(REQ, 1 << 16 | Kind.SUBMIT_JOB_BG, b"f", b"", b""), "unknown_command"),
         (encode(REQ, 2**32 - 1 - 65536), "unknown_command"),
+        (encode(REQ, Kind.OPTION_REQ, b""), "unknown_option"),
+        (encode(REQ, Kind.OPTION_REQ, b"exception"), "unknown_option"),
+        (encode(REQ, Kind.OPTION_REQ, b"Exceptions"), "unknown_option"),
+        (encode(REQ, Kind.OPTION_REQ, b" exceptions"), "unknown_option"),
+        (encode(REQ, Kind.OPTION_REQ, b"exceptions "), "unknown_option"),
+        (encode(REQ, Kind.OPTION_REQ, b"exceptions\0"), "unknown_option"),
+        (encode(REQ, Kind.OPTION_REQ, b"exceptions", b"more"), "unknown_option"),
     ],
 )
 def test_a_refusal_has_its_code_and_leaves_the_connection_usable(packet: bytes, refused: str) -> None:
@@ -94,6 +101,12 @@ def test_a_refusal_has_its_code_and_leaves_the_connection_usable(packet: bytes, 
     assert code(turn[0]) == refused
     assert turn[1:] == [ECHOED, [(b"next", b"", b"x", Priority.NORMAL)]]
     assert not conversation.closing
+
+
+def test_the_one_option_there_is_is_known() -> None:
+    """By just its name."""
+    asked = encode(REQ, Kind.OPTION_REQ, b"exceptions")
+    assert Conversation(MAX).feed(asked) == [encode(RES, Kind.OPTION_RES, b"exceptions")]
 
 
 @pytest.mark.parametrize("packet", [cast(b"not good"), cast(unique=b"u" * 65), cast(payload=b"x" * 5000), ECHO])
