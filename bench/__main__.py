@@ -1,11 +1,11 @@
 """`python -m bench [--quick | --full] [--only ROW]... [--rounds N] [--casts N] [--seconds S] [--json FILE] [--dir DIR]`
 
-Runs the rows in alternating rounds, prints the machine, one table, one of what each contender costs and what its answer
-is worth, and the path of the JSON with every figure of every round. Exit 0: every contender that is installed was
-measured and its counts were right; 1: one was not (the table says which); 2: wrong usage. A contender that fails is not
-tried again in later rounds; the others go on. --quick leaves out what takes long to start, or is much like
-another. What would end after the
-limit of time (12 minutes, with --full 35) is not begun, and that is said.
+Runs the rows in alternating rounds, prints the machine, one table, one of what each contender costs and what its
+answer is worth, and the path of the JSON with every figure of every round. Exit 0: every contender that is installed
+was measured and its counts were right; 1: one was not (the table says which); 2: wrong usage. A contender that fails
+is not tried again in later rounds; the others go on. --quick leaves out what takes long to start, or is much like
+another. What would end after the limit of time (12 minutes, with --full 35) is not begun, and that is said. The JSON
+is written after each measurement.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -77,8 +78,11 @@ def some_rows(only: list[str], *, quick: bool, full: bool) -> list[Row]:
 class Run:
     """Every figure measured so far, by row, contender and round; and why a contender has none."""
 
-    def __init__(self, chosen: list[Row], plan: Plan, limit_s: float) -> None:
-        self.rows, self.plan = chosen, plan
+    def __init__(
+        self, chosen: list[Row], plan: Plan, limit_s: float, keep: Callable[["Run"], None] = lambda _run: None
+    ) -> None:
+        """`keep` is called after each measurement."""
+        self.rows, self.plan, self.keep = chosen, plan, keep
         self.end, self.late = time.monotonic() + limit_s, 0
         self.took: dict[tuple[str, str], float] = {}  # seconds of the last measurement
         self.figures: dict[tuple[str, str], dict[int, Figures]] = {}
@@ -100,6 +104,7 @@ class Run:
                         pool.submit(self.measure, row, who, number)
                     else:
                         self.measure(row, who, number)
+                        self.keep(self)
 
     def measure(self, row: Row, who: str, number: int) -> None:
         key, began = (row.name, who), time.monotonic()
@@ -174,10 +179,15 @@ def main(arguments: list[str]) -> int:
     warm, window = (100, 100) if chosen.quick else (2_000, 1_000)
     plan = Plan(disk, chosen.casts, chosen.seconds, warm, window, chosen.grabs, chosen.backlog, chosen.long)
     limit_s = FULL_S if chosen.full else LIMIT_S
-    run = Run(some_rows(chosen.only, quick=chosen.quick, full=chosen.full), plan, limit_s)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a thousand callers are as many descriptors
     facts = {"command": shlex.join(["python", "-m", "bench", *arguments])} | machine.describe(disk)
+
+    def keep(run: Run) -> None:
+        report = {"machine": facts, "plan": vars(plan) | {"disk": str(chosen.dir)}, "rows": run.kept()}
+        chosen.json.write_text(json.dumps(report, indent=1) + "\n")
+
+    run = Run(some_rows(chosen.only, quick=chosen.quick, full=chosen.full), plan, limit_s, keep)
     started, rounds = time.monotonic(), 0
     try:
         for number in range(1, chosen.rounds + 1):
@@ -200,8 +210,7 @@ def main(arguments: list[str]) -> int:
     late = f", {run.late} measurements left out for want of time" if run.late else ""
     facts["rounds"] = f"{rounds}, alternating, {took}{late}; a ratio is taken within a round, to its row's first"
     print(printed(run, facts))
-    report = {"machine": facts, "plan": vars(plan) | {"disk": str(chosen.dir)}, "rows": run.kept()}
-    chosen.json.write_text(json.dumps(report, indent=1) + "\n")
+    keep(run)
     print(f"every figure of every round: {chosen.json}")
     if reached := [line for line in targets.table([{"rows": run.kept()}]) if line[3] != targets.UNKNOWN]:
         print(f"\n{table.aligned(targets.HEAD, reached)}")

@@ -31,7 +31,7 @@ from bench.timing import BESIDE_S, Beside, command
 KINDS = {"accept": "relay", "uuid7": "relay-uuid7", "through": "relay"}
 RATE = 400  # samples a second
 REST = "the rest"
-UUIDS = 1_000_000  # requests with uniques, built before the first is sent
+UUIDS, UUIDS_S = 1_500_000, 5  # requests with uniques are built before the first is sent: enough for so long
 WINDOW = 1000
 
 #: what a frame is called, `path function`, from its beginning on: stage.  The first that fits counts.
@@ -85,7 +85,7 @@ def parts(lines: Iterable[str]) -> dict[str, float]:
 def sampled(relay: Relay, kind: str, seconds: float, out: Path) -> dict[str, float]:
     """Microseconds a cast, by stage."""
     done = "completed" if kind == "through" else "accepted"
-    many = UUIDS if kind == "uuid7" else 1 << 40
+    many, seconds = (UUIDS, min(seconds, UUIDS_S)) if kind == "uuid7" else (1 << 40, seconds)
     caller = command(KINDS[kind], relay.address, many, Load(), WINDOW, BESIDE_S)
     pid = relay.process.pid
     spy = [program("py-spy"), "record", "--format", "raw", "--rate", str(RATE), "--nonblocking"]
@@ -132,7 +132,7 @@ def lines(found: dict[str, dict[str, float]]) -> list[list[str]]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.stages", description="where the time of a cast goes")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}")
-    parser.add_argument("--seconds", type=float, default=10, help="that each is sampled (10)")
+    parser.add_argument("--seconds", type=float, default=10, help="that each is sampled (10; uuid7 5 at most)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
     parser.add_argument("--dir", type=Path, default=Path("build"), help="where the spools lie (build/)")
     chosen = parser.parse_args(arguments)

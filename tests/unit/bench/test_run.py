@@ -29,10 +29,13 @@ def test_the_order_turns_and_some_are_measured_less_often() -> None:
     """Forwards, backwards, forwards; one that is measured once is there in the first round only."""
     measured: list[str] = []
     going = run(60, measured, {"a": None, "b": 1, "c": None})
+    kept: list[int] = []
+    going.keep = lambda so_far: kept.append(len(so_far.figures))
     for number in (1, 2, 3):
         going.round(number)
     assert measured == ["a", "b", "c", "c", "a", "a", "c"]
     assert going.by_round("row", "a", "rate") == {1: 1.0, 2: 1.0, 3: 1.0}
+    assert kept == [1, 2, 3, 3, 3, 3, 3]  # what there is, after each of the seven
 
 
 def test_nothing_begins_that_would_end_after_the_limit() -> None:
