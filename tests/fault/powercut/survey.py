@@ -20,6 +20,8 @@ from .inspection import inspect
 from .recording import Step
 
 SPOOL = "spool.db"
+#: bad states that are told, and kept
+MOST_TOLD = 20
 
 
 def quick_sums(recorder: Path) -> Callable[[bytes, int, int, str], tuple[int, int]]:
@@ -45,11 +47,12 @@ class Held(NamedTuple):
 class Survey:
     """All the recordings of a test, and what was found."""
 
-    def __init__(self, directory: Path, rng: Random, stop_at_first: bool = False) -> None:
-        """States are laid out in a directory, which should be in memory."""
+    def __init__(self, directory: Path, rng: Random, stop_at_first: bool = False, keep: Path | None = None) -> None:
+        """States are laid out in a directory, which should be in memory; bad ones are kept in another."""
         self._spool = directory / "state" / SPOOL
         self._rng = rng
         self._stop_at_first = stop_at_first
+        self._keep = keep
         self._known: dict[frozenset[tuple[str, tuple[int, int]]], Held] = {}
         self._sets: dict[frozenset[int], frozenset[int]] = {}
         self.steps = self.cuts = 0
@@ -90,13 +93,13 @@ class Survey:
                 self.unopened.append(f"{where}: {'; '.join(held.complaints[:3])}")
         if held.complaints:
             if custody.payloads:
-                self._note(f"{where}: {'; '.join(held.complaints[:3])}")
+                self._note(f"{where}: {'; '.join(held.complaints[:3])}", state)
             return
         lost = custody.owed - held.ids
         if lost:
-            self._note(f"{where}: {len(lost)} casts lost, {sorted(lost)[:3]}")
+            self._note(f"{where}: {len(lost)} casts lost, {sorted(lost)[:3]}", state)
         elif held.next_id <= custody.last_id:
-            self._note(f"{where}: the id {held.next_id} would be given out again")
+            self._note(f"{where}: the id {held.next_id} would be given out again", state)
 
     def report(self, told: Callable[[str, object], None]) -> None:
         """Print the figures, and tell them as properties of the run."""
@@ -113,9 +116,13 @@ class Survey:
         for text in self.unopened[:5]:
             print(text)
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: str, state: State) -> None:
         self.bad_states += 1
-        if len(self.bad) < 20:
+        if len(self.bad) < MOST_TOLD:
+            if self._keep:
+                kept = self._keep / f"bad-{len(self.bad)}"
+                lay_out(state, kept)
+                text += f" (kept in {kept})"
             self.bad.append(text)
 
     def _open(self, state: State, custody: Custody) -> Held:

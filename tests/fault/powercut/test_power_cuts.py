@@ -69,10 +69,10 @@ def record_life(stage: Stage, bursts: int) -> None:
     assert stage.agent.term() == 0
 
 
-def test_the_power_is_cut_at_any_step(rng: Random, directory: Path, record_property: Report) -> None:
+def test_the_power_is_cut_at_any_step(rng: Random, directory: Path, tmp_path: Path, record_property: Report) -> None:
     """Through starts, load, retirements, restarts, failing syncs, and cut again after a cut: 0 lost in N states."""
     wanted = count("POWER_CUTS", 1_000, 300_000)
-    survey = Survey(directory, rng)
+    survey = Survey(directory, rng, keep=tmp_path)
     each = min(wanted, 20_000)
     while survey.states < wanted:
         with Rig() as rig:
@@ -92,9 +92,11 @@ def test_the_power_is_cut_at_any_step(rng: Random, directory: Path, record_prope
         assert not survey.unopened, "\n".join(survey.unopened)
 
 
-def test_the_power_is_cut_around_a_checkpoint(rng: Random, directory: Path, record_property: Report) -> None:
+def test_the_power_is_cut_around_a_checkpoint(
+    rng: Random, directory: Path, tmp_path: Path, record_property: Report
+) -> None:
     """While the write-ahead log is written into the database under load, and begun again over old frames: 0 lost."""
-    survey = Survey(directory, rng)
+    survey = Survey(directory, rng, keep=tmp_path)
     with Rig() as rig:
         stage = Stage(rig, rng)
         stage.agent.start()
