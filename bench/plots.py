@@ -50,18 +50,14 @@ WAITING = (
 
 
 def distribution(axes: Any, report: dict[str, Any], keys: Sequence[tuple[str, str]]) -> bool:
-    """A line for each: the part of its casts that waited longer, against how long."""
-    found = {name: medians(report, f"{name}_us") for name in QUANTILES}
-    drawn = [key for key in keys if all(key in one for one in found.values())]
+    """A line for each: the part of its casts that waited longer, against how long; as far as there are casts enough."""
+    casts, found = medians(report, "casts"), {name: medians(report, f"{name}_us") for name in QUANTILES}
+    drawn = [key for key in keys if all(key in one for one in (casts, *found.values()))]
     rows = {row for row, _ in drawn}
     for row, who in drawn:
-        waited = [found[name][row, who] for name in QUANTILES]
-        axes.plot(
-            waited,
-            [1 - part for part in QUANTILES.values()],
-            marker=".",
-            label=who if len(rows) == 1 else f"{who}, {row}",
-        )
+        shown = {name: 1 - part for name, part in QUANTILES.items() if (1 - part) * casts[row, who] >= 1}
+        waited = [found[name][row, who] for name in shown]
+        axes.plot(waited, list(shown.values()), marker=".", label=who if len(rows) == 1 else f"{who}, {row}")
     axes.set(xscale="log", yscale="log", xlabel="microseconds", ylabel="part of the casts that wait longer")
     return bool(drawn)
 
