@@ -1,10 +1,11 @@
 """How many instructions a cast costs the agent: `python -m bench.instructions [--casts N] [--tree DIR]... KIND...`.
 
-KIND is plain, uuid7, random (accept, by the uniques) or through.  The agent runs under valgrind's cachegrind with N and
-with 3 N casts, and the difference is divided by 2 N, so that starting and stopping do not count; callers, server and
-worker run outside.  Whatever else the machine does, the figure stays within some 1 %, which no rate does: so two trees
-can be compared (`--tree`, directories that have a `relay`; the first is the reference).  What the kernel does does not
-show, nor do the disk and waiting.
+KIND is plain, uuid7, random (accept, by the uniques), through, or kept (through, with a history of retired casts that
+is full: for each cast that comes into it one leaves).  The agent runs under valgrind's cachegrind with N and with 3 N
+casts, and the difference is divided by 2 N, so that starting and stopping do not count; callers, server and worker run
+outside.  Whatever else the machine does, the figure stays within some 1 %, which no rate does: so two trees can be
+compared (`--tree`, directories that have a `relay`; the first is the reference).  What the kernel does does not show,
+nor do the disk and waiting.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from bench.peers import Gearmand, Relay, Worker, closed_port, program
 from bench.table import aligned
 from bench.timing import filled
 
-KINDS = {"plain": "relay", "uuid7": "relay-uuid7", "random": "relay-random", "through": "relay"}
+KINDS = {"plain": "relay", "uuid7": "relay-uuid7", "random": "relay-random", "through": "relay", "kept": "relay"}
+HISTORY = "[spool]\nkeep_done = 1h\nkeep_done_max = 1000\n"
 WAIT_S = 600
 
 
@@ -30,8 +32,8 @@ class Counted(Relay):
     start_s = 300
     stop_s = 300
 
-    def __init__(self, disk: Path, upstream: str, tree: Path) -> None:
-        super().__init__(disk, upstream)
+    def __init__(self, disk: Path, upstream: str, tree: Path, more: str = "") -> None:
+        super().__init__(disk, upstream, more)
         self.out = disk / "cachegrind.out"
         self.environment = {"PYTHONPATH": str(tree), "PYTHONHASHSEED": "1"}
 
@@ -49,15 +51,16 @@ class Counted(Relay):
 
 def run(disk: Path, kind: str, casts: int, tree: Path) -> int:
     with ExitStack() as stack:
-        if kind == "through":
+        done = kind in ("through", "kept")
+        if done:
             server = stack.enter_context(Gearmand(disk))
             stack.enter_context(Worker(server.address, 128))
             upstream = server.address
         else:
             upstream = f"127.0.0.1:{stack.enter_context(closed_port())}"
-        relay = stack.enter_context(Counted(disk, upstream, tree))
+        relay = stack.enter_context(Counted(disk, upstream, tree, HISTORY if kind == "kept" else ""))
         filled(relay, casts, KINDS[kind])
-        if kind == "through":
+        if done:
             relay.wait_for("completed", casts, WAIT_S)
     return relay.counted()
 

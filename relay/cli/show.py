@@ -19,6 +19,9 @@ from relay.cli.exits import DONE, Failed, Misused, NotRunning
 if TYPE_CHECKING:
     from relay.cli.arguments import Verbs
 
+#: the columns of the table of attempts
+ATTEMPT = ("attempt", "began_at", "waited_seconds", "seconds", "upstream", "reason", "error")
+
 
 def add(verbs: Verbs) -> None:
     """The verb on the command line."""
@@ -82,9 +85,9 @@ def _print(found: dict[str, Any]) -> None:
     formats.print_table(["field", "value"], rows)
     if found["history"]:
         print()
-        columns = ("number", "began_at", "waited_seconds", "seconds", "upstream", "reason", "error")
         attempts = [{**attempt, "began_at": _time(attempt["began_at"])} for attempt in found["history"]]
-        formats.print_table(["attempt", *columns[1:]], [[attempt[name] for name in columns] for attempt in attempts])
+        names = ["number", *ATTEMPT[1:]]
+        formats.print_table(ATTEMPT, [[attempt[name] for name in names] for attempt in attempts])
 
 
 def _time(moment: float | None) -> str | None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 import relay
+from relay.cli import screen, shape, show
 from relay.cli.backlog import COLUMNS
 from relay.cli.main import parser
 from relay.control import answers
-from relay.facts import Facts
+from relay.facts import Facts, UpstreamFacts
 from relay.spool.changes import Counts
+from relay.spool.shape import BUCKETS, FIRST_S, bounds
 from tests.docs.documents import DOCS, name, rows, sections
 from tests.rig.rig import Rig
 
@@ -100,12 +102,11 @@ def test_each_option_of_relay_cli_is_there() -> None:
         assert option in PAGE.read_text(), option
 
 
-def test_each_field_of_status_is_there() -> None:
-    """The table of status has each field of the answer, and no other."""
-    counts = Counts()
-    answer = answers.status(
+def status() -> dict[str, object]:
+    """An answer of status."""
+    return answers.status(
         "running",
-        counts,
+        Counts(),
         Facts(),
         draining=False,
         accepting=True,
@@ -114,8 +115,31 @@ def test_each_field_of_status_is_there() -> None:
         problems=(),
         version="",
     )
+
+
+def test_each_field_of_status_is_there() -> None:
+    """The table of status has each field of the answer, and no other."""
     named = re.findall(r"`(\w+)`", " ".join(row[0] for row in rows(sections(PAGE, 3)["status"])))
-    assert sorted(named) == sorted(answer)
+    assert sorted(named) == sorted(status())
+
+
+def test_what_stands_there_as_printed_has_the_columns_of_today() -> None:
+    """The screens of status, top, shape, show and upstreams are those that the programs print."""
+    upstream = UpstreamFacts("server:4730", "healthy", 0, "")
+    columns = {
+        ("top", "FUNCTION "): ["FUNCTION", *[heading for heading, *_ in screen._COLUMNS]],
+        ("shape", "function "): shape.column_names(list(bounds(FIRST_S, BUCKETS))),
+        ("show", "attempt "): list(show.ATTEMPT),
+        ("upstreams", "server "): list(answers.upstreams(Facts(upstreams=(upstream,)))[0]),
+        ("status", "field "): ["field", "value"],
+    }
+    for (verb, first), expected in columns.items():
+        printed = [line.split() for line in sections(PAGE, 3)[verb].splitlines() if line.startswith(first)]
+        assert printed, verb
+        assert [line for line in printed if line != expected] == [], verb
+    screenshot = sections(PAGE, 3)["status"].partition("field  ")[2].partition("```")[0]
+    fields = [line.split()[0] for line in screenshot.splitlines()[1:] if not line.startswith(" ")]
+    assert fields == list(status())
 
 
 def test_each_column_of_the_backlog_is_there() -> None:
