@@ -78,6 +78,24 @@ def test_half_a_packet_of_a_caller_that_reads_nothing_ends_without_a_word(path: 
     run(path, scenario)
 
 
+def test_what_a_late_reader_has_read_is_counted_no_longer(path: Path) -> None:
+    """At once, and not at the next look: others wait for that memory."""
+
+    async def scenario(intake: Intake) -> None:
+        deaf = await intake.call()
+        (connection,) = intake.door.connections
+        request = encode(REQ, Kind.ECHO_REQ, bytes(99_999))
+        while connection._deaf_at is None:  # type: ignore[attr-defined]
+            await deaf.push(request, deaf.sent + len(request))
+        owed = intake.door._unanswered
+        assert owed > 50_000
+        whole = deaf.sent // len(request)
+        await deaf.read(whole * len(request))
+        await until(lambda: intake.door._unanswered < owed / 2)
+
+    run(path, scenario)
+
+
 @pytest.mark.parametrize(("late_s", "closed"), [(-0.001, False), (0.001, True)])
 def test_over_tcp_the_last_answers_have_their_time_and_no_more(path: Path, late_s: float, closed: bool) -> None:
     """A caller that reads nothing behind its end is left in the end, and one that reads has PACKET_S for it."""
