@@ -103,15 +103,24 @@ def _on_disk(options: argparse.Namespace, change: Change, wanted: Wanted, spoole
             chosen = replace(selection, exported=exported)
             yield from (tally.shown() for tally in spooled.edit(verb, chosen, held_by=held_by, dry_run=dry_run))
 
-    if not options.dry_run:
-        confirm(options, change, wanted, lambda: _sum(edit(True))["matched"])
-        if change.first_offline is not None:
-            change.first_offline(spooled)
-    return _sum(edit(options.dry_run))
+    if options.dry_run:
+        return _sum(edit(True))
+    confirm(options, change, wanted, lambda: _sum(edit(True))["matched"])
+    if change.first_offline is not None:
+        change.first_offline(spooled)
+    tally, end = dict.fromkeys(FIELDS, 0), "; broken off"
+    try:
+        _sum(edit(False), tally)
+        end = ""
+    finally:
+        counts = ", ".join([f"{name} {tally[name]}" for name in FIELDS[:3]])
+        offline.log(f"{verb.value} {wanted.words()}: {counts}{end}")
+    return tally
 
 
-def _sum(answers: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    tally = dict.fromkeys(FIELDS, 0)
+def _sum(answers: Iterator[dict[str, Any]], tally: dict[str, int] | None = None) -> dict[str, int]:
+    """The answers together; in `tally`, so that what had come when one failed is there."""
+    tally = dict.fromkeys(FIELDS, 0) if tally is None else tally
     for answer in answers:
         for name in FIELDS:
             tally[name] += answer[name]

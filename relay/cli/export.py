@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
             written = _write(spooled.export(wanted.selections(), hold=options.hold))
             if options.hold:
                 spooled.mark(written.ids)
+            offline.log(f"export{' and hold' * options.hold} {wanted.words()}: wrote {len(written.ids)}")
     skipped = f", {written.in_flight} left out because they are in flight" if written.in_flight else ""
     print(f"exported {len(written.ids)} cast{'s' * (len(written.ids) != 1)}{skipped}", file=sys.stderr)
     if written.damaged:

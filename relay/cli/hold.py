@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
 
         def on_disk(spooled: Spooled) -> None:
             spooled.hold_new(options.function, options.until)
+            until = "" if options.until is None else f" until=@{options.until:.0f}"
+            offline.log(f"hold new function={options.function!r}{until}")
 
         more = (("held_by", f"new {options.function}"),)
         change = Change("hold", "Held", more, with_agent, on_disk)

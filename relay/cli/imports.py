@@ -19,6 +19,7 @@ from relay.cli.exits import DONE, Failed, NotRunning
 
 if TYPE_CHECKING:
     from relay.cli.arguments import Verbs
+    from relay.spool.offline import Spooled
 
 #: lines and bytes of one piece, beyond its first line
 LINES, BYTES = 500, 1024 * 1024
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     except NotRunning as error:
         with offline.instead_of(error), offline.owned(options.places.spool) as spooled:
             offline.say(error, "read from" if options.dry_run else "written to")
-            said = _import(options, lambda piece: spooled.import_lines(piece, dry_run=options.dry_run))
+            said = _import(options, lambda piece: _take_in(spooled, piece, dry_run=options.dry_run))
     else:
         query = {"dry_run": int(options.dry_run)}
         said = _import(options, lambda piece: agent.ask("POST", "/v1/import", query, body=piece))
@@ -65,6 +66,14 @@ def _import(options: argparse.Namespace, send: Callable[[bytes], dict[str, Any]]
         before += lines
         for name in FIELDS:
             said[name] += answer[name]
+    return said
+
+
+def _take_in(spooled: Spooled, piece: bytes, *, dry_run: bool) -> dict[str, int]:
+    """A piece, into the spool itself."""
+    said = spooled.import_lines(piece, dry_run=dry_run)
+    if not dry_run:
+        offline.log(f"import: new {said['imported']}, repeated {said['repeated']}, twins {said['twins']}")
     return said
 
 

@@ -1,4 +1,5 @@
-"""With the agent down: reading from the spool itself, and changing it under its lock; said on stderr.
+"""With the agent down: reading from the spool itself, and changing it under its lock; said on stderr, and of a change
+in syslog.
 
 Whoever asks while no agent runs is told what is on disk; where there is no spool either, that no agent runs
 (69).
@@ -25,6 +26,7 @@ _NEEDED = (
     "encodings.ascii",
     "encodings.latin_1",
     "encodings.unicode_escape",
+    "syslog",
     "yaml",
     "sqlite_utils",
     "relay.spool.checking",
@@ -80,3 +82,11 @@ def become_owner(path: Path) -> None:
 def say(agent: NotRunning, what: str = "read from") -> None:
     """The line on stderr."""
     print(f"agent not running: {what} the spool ({agent})", file=sys.stderr)
+
+
+def log(text: str) -> None:
+    """A line of the host's log about a change of the spool itself: no agent has one."""
+    import syslog
+
+    syslog.openlog("relay-cli", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_INFO, f"uid {os.getuid()}: {text}")

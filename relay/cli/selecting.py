@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CHUNK = 500
 #: characters of a name: a handle's, at most
 LONGEST_NAME = 512
+#: characters of a name in a log
+SHOWN_NAME = 128
 
 
 class Wanted(NamedTuple):
@@ -31,6 +33,16 @@ class Wanted(NamedTuple):
     names: Iterable[str] | None
     conditions: dict[str, Any]
     limit: int | None
+
+    def words(self) -> str:
+        """What it asks for, for a log: less than a line."""
+        if self.names is None:
+            limit = {} if self.limit is None else {"limit": self.limit}
+            return " ".join([f"{name}={value!r}" for name, value in {**self.conditions, **limit}.items()]) or "all"
+        if not isinstance(self.names, list):
+            return "casts named on stdin"
+        some = ", ".join([ascii(name[:SHOWN_NAME])[1:-1] for name in self.names[:3]])
+        return f"{len(self.names)} named cast{'s' * (len(self.names) != 1)} ({some}{', ...' * (len(self.names) > 3)})"
 
     def bodies(self) -> Iterator[dict[str, Any]]:
         """The requests that ask for it, as bodies."""
