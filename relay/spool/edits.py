@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from relay.lifecycle import TABLE, Event, State
 from relay.spool import statements as sql
 from relay.spool.changes import Counts
+from relay.spool.ending import delete_range
 from relay.spool.reading import STATES
 from relay.spool.selecting import Selection
 from relay.spool.statements import pieces, ranges
@@ -290,7 +291,7 @@ class _Slice:
         """Put it on disk."""
         self._transitions.many(sql.EDIT_FATE, self._fates)
         for first, last in ranges(sorted(self._gone)):
-            self._transitions.execute(sql.DELETE_RANGE, (first, last))
+            delete_range(self._transitions.execute, first, last)
         gone = [(id_,) for id_ in self._gone]
         self._transitions.many(sql.DELETE_FATE, gone)
         self._transitions.many(sql.DELETE_ATTEMPTS, gone)

@@ -9,7 +9,8 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 
 from relay.lifecycle import Event, State, after
 from relay.spool import statements as sql
@@ -72,7 +73,7 @@ class Ending:
             if last - first < 2:
                 loose += range(first, last + 1)
             else:
-                deleted += execute(sql.DELETE_RANGE, (first, last)).rowcount
+                deleted += delete_range(execute, first, last)
         for start, count in sql.pieces(len(loose)):
             deleted += execute(sql.DELETE_IDS[count], loose[start : start + count]).rowcount
         self._ledger.changes.absent += len(done) - deleted
@@ -104,6 +105,20 @@ class Ending:
             ledger.execute(statement, (id_,))
         if id_ in ledger.taken_due.get(lane, ()):
             ledger.changes.settled.append((lane, id_))
+
+
+def delete_range(execute: Callable[..., sqlite3.Cursor], first: int, last: int) -> int:
+    """Delete the casts of a range of ids; how many were there.
+
+    SQLite walks the table from the first to one behind the last.  Where a pointer between its pages has rotted, lower
+    ids may follow, and it would delete them, too: then sqlite3.DatabaseError, before any of it is committed.
+    """
+    deleted = execute(sql.DELETE_RANGE, (first, last)).rowcount
+    if deleted > last - first + 1:
+        error = sqlite3.DatabaseError("more casts were deleted than there can be")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+    return deleted
 
 
 def set_fate(ledger: Ledger, setback: Setback, now: int) -> None:

@@ -19,6 +19,7 @@ from relay.spool import suspecting
 from relay.spool.changes import Took
 from relay.spool.checking import check
 from relay.spool.committer import Committer
+from relay.spool.edits import Edit, Verb, apply
 from relay.spool.repairing import repair
 from relay.spool.transitions import Transitions
 from relay.spool.upkeep import PASS_S, Upkeep
@@ -145,6 +146,40 @@ def test_what_is_done_and_not_there_is_noted(rotting: Rotting) -> None:
     done = [(id_, lane, 20, False, 0) for id_ in [*rotting.ids[:10], rotting.ids[20]]]
     assert rotting.store(done).absent == 2
     assert rotting.store([(rotting.ids[30], lane, 20, False, 0)]).absent == 0
+
+
+@pytest.mark.parametrize("how", ["retired", "purged"])
+def test_what_was_not_meant_is_not_deleted(tmp_path: Path, how: str) -> None:
+    """A pointer from page to page that rotted leads back: the range that is deleted takes nobody along from there."""
+    writer = Writer(tmp_path / "spool" / "spool.db")
+    ids = writer.accept(*[cast(payload=b"%d" % number * 20) for number in range(1000)])
+    root = (int(str(writer.rows("SELECT rootpage FROM sqlite_master WHERE name = 'casts'")[0][0])) - 1) * 4096
+    writer.close()
+    content = bytearray(writer.path.read_bytes())
+    assert content[root] == 5
+    cells = [root + int.from_bytes(content[root + at : root + at + 2], "big") for at in range(12, 24, 2)]
+    leaves = [(int.from_bytes(content[cell : cell + 4], "big") - 1) * 4096 for cell in cells]
+    before = sum(int.from_bytes(content[leaf + 3 : leaf + 5], "big") for leaf in leaves[:5])
+    content[cells[5] : cells[5] + 4] = content[cells[0] : cells[0] + 4]
+    writer.path.write_bytes(content)
+    writer._open()
+    some = ids[before - 5 : before]
+    if how == "purged":
+        writer.store((), [setback(id_, 1, None) for id_ in some])
+
+    def change() -> None:
+        if how == "purged":
+            apply(writer.transitions, Edit(Verb.PURGE, 0), some, (), NOW)
+        else:
+            writer.transitions.store([(id_, 1, 20, False, 0) for id_ in some], (), NOW)
+
+    writer.begin()
+    with pytest.raises(sqlite3.DatabaseError, match="more casts were deleted than there can be") as raised:
+        change()
+    assert suspecting.is_sign(raised.value)
+    writer.rollback()
+    assert [one.cast[0] for one in writer.take(1, casts=5)] == ids[:5]
+    writer.close()
 
 
 @pytest.mark.parametrize("sign", ["twice", "absent"])
