@@ -121,9 +121,10 @@ def test_a_mutant_is_caught(mutant: str, rng: Random, directory: Path) -> None:
         stage.agent.start()
         stage.work(4)
         if mutant == "no_rewrite":
-            # the log is begun anew, so that what is lost of it is the only copy of its pages
-            stage.restart(kill=False)
-            stage.fail_a_sync(die=True)
+            # each time the log is begun anew, so that what is lost of it is the only copy of its pages
+            for _ in range(3):
+                stage.restart(kill=False)
+                stage.fail_a_sync(die=True)
         if mutant == "no_truncate":
             stage.fail_a_sync(die=True)
             stage.work(4)
