@@ -30,6 +30,12 @@ _NEEDED: dict[str, tuple[type | tuple[type, ...], ...]] = {
 #: the same, since a format
 _NEEDED_SINCE: dict[int, dict[str, tuple[type | tuple[type, ...], ...]]] = {2: {sql.ANY_IMPORT: (int,)}}
 
+#: the columns of the tables that takes and verdicts are made of, in any format
+_NAMES = (
+    'SELECT id, lane, accepted_at, not_before, uid, digest, "unique", crc, payload FROM casts LIMIT 0',
+    "SELECT id, lane, state, scheduled, due_at, since, attempts, failures, reason, error FROM fates LIMIT 0",
+)
+
 
 class Rotten(Exception):
     """A value is not what it was."""
@@ -41,6 +47,14 @@ def read(conn: sqlite3.Connection, version: int) -> None:
     for since, more in _NEEDED_SINCE.items():
         if version >= since:
             needed.update(more)
+    for names in _NAMES:
+        try:
+            conn.execute(names)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+                raise
+            # the text of the schema has no checksum either
+            raise Rotten(f"the schema is not what it was ({error})") from None
     # text that is none any more would be an error without a code
     conn.text_factory = _text
     for statement, kinds in needed.items():

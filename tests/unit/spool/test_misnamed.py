@@ -87,3 +87,13 @@ def test_an_index_that_cannot_be_read_condemns_nothing(path: Path) -> None:
     assert quarantine.kept(path) == []
     assert len(writer.take(1)) == 5
     writer.close()
+
+
+def test_a_column_that_lost_its_name_sets_the_spool_aside(path: Path) -> None:
+    """The text of the schema rots, too: no take could ever name it."""
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"accepted_at INTEGER NOT NULL", b"acceptee_at INTEGER NOT NULL"))
+    writer = Writer(path)
+    ((_, reason),) = quarantine.kept(path)
+    assert "the schema is not what it was" in reason
+    writer.close()
