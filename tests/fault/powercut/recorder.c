@@ -9,8 +9,8 @@
  * sees it.  So whatever the program does because a sync returned, or bytes came, stands behind that record.
  *
  * Never does: change what the program sees; except that, where the file RELAY_RECORD_EIO names exists, the next sync of
- * a file whose name ends in `-wal` removes that file, syncs nothing and fails with EIO, or, where the file says `kill`,
- * the program is killed there, as if it had died on the error.
+ * a file whose name ends in `-wal` (`.db` where it says `database`) removes that file, syncs nothing and fails with
+ * EIO, or, where it says `kill`, the program is killed there, as if it had died on the error.
  * Not seen: what is written through mmap.  SQLite does that to its `-shm` only, which no power cut leaves behind.
  * When it cannot write its log it ends the program with 99.
  *
@@ -46,7 +46,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const char *directory, *eio;
 static size_t directory_length;
 static int log_fd = -1;
-static unsigned char ours[FDS]; /* 1: a file of the directory, 2: a socket, 4: a file ending in -wal */
+static unsigned char ours[FDS]; /* 1: a file of the directory, 2: a socket, 4: its name ends in -wal, 8: in .db */
 
 static void put(int kind, int fd, int result, uint64_t a, uint64_t b, const void *data, size_t length) {
     struct record r = {kind, fd, result, (uint32_t)length, a, b};
@@ -88,7 +88,7 @@ static int open_any(int at, const char *path, int flags, mode_t mode) {
     if (fd >= 0 && fd < FDS) {
         size_t n = strlen(name);
         fstat(fd, &st);
-        ours[fd] = 1 | (n > 4 && !strcmp(name + n - 4, "-wal") ? 4 : 0);
+        ours[fd] = 1 | (n > 4 && !strcmp(name + n - 4, "-wal") ? 4 : 0) | (n > 3 && !strcmp(name + n - 3, ".db") ? 8 : 0);
         put('o', fd, !existed, st.st_ino, S_ISDIR(st.st_mode), name, n);
         if (existed && (flags & O_TRUNC)) put('t', fd, 0, 0, 0, NULL, 0);
     }
@@ -114,7 +114,7 @@ OPENAT(openat64)
 int creat(const char *path, mode_t mode) { return open_any(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
 
 int close(int fd) {
-    if (is_ours(fd, 7)) {
+    if (is_ours(fd, 15)) {
         pthread_mutex_lock(&lock);
         ours[fd] = 0;
         put('c', fd, 0, 0, 0, NULL, 0);
@@ -209,12 +209,14 @@ int posix_fallocate(int fd, off_t at, off_t n) { return allocate_any(fd, 0, at, 
 int posix_fallocate64(int fd, off64_t at, off64_t n) { return allocate_any(fd, 0, at, n) ? errno : 0; }
 
 /* Whether this sync is the one that fails, once; and whether the program dies of it. */
-static int fails(int *dies) {
+static int fails(int synced, int *dies) {
     int fd = (int)syscall(SYS_openat, AT_FDCWD, eio, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0) return 0;
-    char c = 0;
-    *dies = syscall(SYS_read, fd, &c, 1) == 1 && c == 'k';
+    char text[32] = "";
+    syscall(SYS_read, fd, text, sizeof text - 1);
     syscall(SYS_close, fd);
+    if (!is_ours(synced, strstr(text, "database") ? 8 : 4)) return 0;
+    *dies = text[0] == 'k';
     return syscall(SYS_unlinkat, AT_FDCWD, eio, 0) == 0;
 }
 
@@ -224,7 +226,7 @@ static int sync_any(int fd, long number) {
     put('s', fd, 0, 0, 0, NULL, 0);
     pthread_mutex_unlock(&lock);
     int result, saved, dies = 0;
-    if (is_ours(fd, 4) && eio && fails(&dies)) {
+    if (is_ours(fd, 4 | 8) && eio && fails(fd, &dies)) {
         result = -1;
         saved = EIO;
     } else {

@@ -107,10 +107,10 @@ class RecordedAgent(Agent):
                     log.write(_HEADER.pack(ord("R"), -1, clean, len(name) + len(content), len(name), 0))
                     log.write(name + content)
 
-    def fail_next_sync(self, die: bool) -> None:
-        """Have the next sync of the write-ahead log fail with EIO, and the agent die there, or not."""
+    def fail_next_sync(self, die: bool, of: str = "log") -> None:
+        """Have the next sync of the write-ahead log (or of the database) fail with EIO, and the agent die, or not."""
         made = self.eio.with_suffix(".new")
-        made.write_text("kill" if die else "fail")
+        made.write_text(f"{'kill' if die else 'fail'} {of}")
         made.rename(self.eio)
 
     def steps(self) -> list[Step]:
