@@ -2,9 +2,10 @@
 
 Promises: the order is that of the ids, which is the order of acceptance.  A cast retired between two slices is not
 listed, nor is one that was accepted after the list began, so that it ends however fast callers cast; none is listed
-twice.  A slice is two statements of one step each, so that a reader that pauses, however long, pins no WAL: what Python
-made row by row took five times as long, and had the interpreter to itself.  Where SQLite cannot say what there is (a
-unique that is no text, a column that rotted, a spool of format 1) Python writes the slice, as `reading.shown` has it.
+twice.  A slice is as of one moment, and two statements of one step each, so that a reader that pauses, however long,
+pins no WAL: what Python made row by row took five times as long, and had the interpreter to itself.  Where SQLite
+cannot say what there is (a unique that is no text, a column that rotted, a spool of format 1) Python writes the slice,
+as `reading.shown` has it.
 
 When it fails: as `reading`.
 """
@@ -65,11 +66,14 @@ def _slices(conn: sqlite3.Connection, wanted: Filter, limit: int | None, now: in
     end, left = reading.last_id(conn), limit
     parameters = {**given, "now": now, "slice": SLICE, "after": 0}
     while left != 0 and parameters["after"] < end:
-        seen = conn.execute(statements.last, parameters).fetchone()[0]
-        if seen is None:
-            return
-        most = SLICE if left is None else left
-        casts, piece = _slice(conn, statements, {**parameters, "seen": min(seen, end), "left": most})
+        with conn:
+            # what came between the two statements would push others out of the slice
+            conn.execute("BEGIN")
+            seen = conn.execute(statements.last, parameters).fetchone()[0]
+            if seen is None:
+                return
+            most = SLICE if left is None else left
+            casts, piece = _slice(conn, statements, {**parameters, "seen": min(seen, end), "left": most})
         yield piece
         left = None if left is None else left - casts
         parameters["after"] = seen
@@ -89,6 +93,11 @@ def _by_hand(conn: sqlite3.Connection, statements: _Statements, parameters: dict
     """The same, row by row."""
     from sqlite_utils import Database
 
-    found = Database(conn, execute_plugins=False).query(statements.rows, parameters)
-    rows = [reading.shown(row, parameters["now"]) for row in found]
+    # text that rotted is none any more
+    conn.text_factory = reading.text
+    try:
+        found = Database(conn, execute_plugins=False).query(statements.rows, parameters)
+        rows = [reading.shown(row, parameters["now"]) for row in found]
+    finally:
+        conn.text_factory = str
     return len(rows), b"".join([json.dumps(row).encode() + b"\n" for row in rows])

@@ -251,18 +251,20 @@ def shown(row: dict[str, Any], now: int) -> dict[str, Any]:
     due = row["due_at"] if row["state"] == "deferred" and isinstance(row["due_at"], int) else None
     fields_ = {
         **row,
-        "function": _text(row["function"]),
-        "unique": _text(row["unique"] or b""),
+        "function": text(row["function"]),
+        "unique": text(row["unique"] or b""),
         "age_seconds": max(0, now - schema.number(row["accepted_at"], now)) / 1e6,
         "due_seconds": None if due is None else max(0, due - now) / 1e6,
         "last_error": row["last_error"] or "",
         # a spool of format 1 has no such column
         "reason": row.get("reason", ""),
     }
-    return {name: fields_[name] for name in COLUMNS}
+    # rot makes bytes of a text with one bit
+    return {name: text(value) if isinstance(value := fields_[name], bytes) else value for name in COLUMNS}
 
 
-def _text(raw: object) -> str:
+def text(raw: object) -> str:
+    """What was read as it is shown; bytes that are no UTF-8 are spelled."""
     if not isinstance(raw, bytes):
         return str(raw)
     return raw.decode("utf-8", "backslashreplace")

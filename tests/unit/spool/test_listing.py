@@ -139,19 +139,24 @@ def test_a_list_ends_however_fast_casts_come(writer: Writer, wanted: Filter) -> 
     assert rows == ids
 
 
-def test_a_cast_that_goes_while_its_slice_is_read_has_none_listed_twice(
-    writer: Writer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wanted", [Filter(), Filter(state="dead")], ids=str)
+def test_what_changes_while_a_slice_is_read_moves_no_other(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, wanted: Filter
 ) -> None:
-    """What moves up into its place belongs to the next slice."""
-    ids = writer.append(*[cast() for _ in range(2 * reading.SLICE)])
+    """It is as of one moment: what goes has none listed twice, and what comes pushes none out."""
+    late, gone, *ids = writer.append(*[cast() for _ in range(2 * reading.SLICE)])
+    for id_ in (gone, *ids):
+        writer.set_back(id_, None)
     read = listing._slice
 
-    def retiring(*arguments: Any) -> tuple[int, bytes]:
-        writer.retire(ids[0])
+    def between(*arguments: Any) -> tuple[int, bytes]:
+        monkeypatch.setattr(listing, "_slice", read)
+        writer.set_back(late, None)
+        writer.retire(gone)
         return read(*arguments)
 
-    monkeypatch.setattr(listing, "_slice", retiring)
-    assert listed(writer) == ids[1:]
+    monkeypatch.setattr(listing, "_slice", between)
+    assert [id_ for id_ in listed(writer, wanted) if id_ not in (late, gone)] == ids
 
 
 LISTING = """
@@ -224,6 +229,18 @@ def test_what_rotted_is_listed(writer: Writer, monkeypatch: pytest.MonkeyPatch) 
     writer.execute("UPDATE fates SET due_at = x'ff', attempts = 'many' WHERE id = ?", (ids[1],))
     first, second, _ = backlog(writer.path, Filter(), None, NOW + SECOND)
     assert (first["age_seconds"], second["due_seconds"], second["attempts"]) == (0.0, None, "many")
+
+
+@pytest.mark.parametrize(("error", "shown"), [("x'6e6f'", "no"), ("CAST(x'6eff' AS TEXT)", "n\\xff")])
+def test_an_error_that_rotted_is_listed(writer: Writer, error: str, shown: str) -> None:
+    """One bit makes bytes of a text, another one text that is no UTF-8; the slices beside it are SQLite's."""
+    ids = writer.append(*[cast(unique="ü".encode()) for _ in range(2 * reading.SLICE)])
+    writer.set_back(ids[0], NOW)
+    writer.execute(f"UPDATE fates SET error = {error}")
+    first, *others = backlog(writer.path, Filter(), None, NOW)
+    assert first["last_error"] == shown
+    assert [row["id"] for row in others] == ids[1:]
+    assert {row["unique"] for row in others} == {"ü"}
 
 
 def test_a_spool_of_format_1_is_listed(tmp_path: Path) -> None:
