@@ -30,11 +30,15 @@ _NEEDED: dict[str, tuple[type | tuple[type, ...], ...]] = {
 #: the same, since a format
 _NEEDED_SINCE: dict[int, dict[str, tuple[type | tuple[type, ...], ...]]] = {2: {sql.ANY_IMPORT: (int,)}}
 
-#: the columns of the tables that takes and verdicts are made of, in any format
-_NAMES = (
-    'SELECT id, lane, accepted_at, not_before, uid, digest, "unique", crc, payload FROM casts LIMIT 0',
-    "SELECT id, lane, state, scheduled, due_at, since, attempts, failures, reason, error FROM fates LIMIT 0",
-)
+#: the columns of the tables that takes and verdicts are made of, since each format; a name in quotes that no column has
+#: is a text to SQLite, unless its table stands before it
+_NAMES = {
+    1: (
+        'SELECT id, lane, accepted_at, not_before, uid, digest, casts."unique", crc, payload FROM casts LIMIT 0',
+        "SELECT id, lane, state, scheduled, due_at, since, attempts, failures, reason, error FROM fates LIMIT 0",
+    ),
+    2: ("SELECT held_by, exported, aged_from FROM fates LIMIT 0",),
+}
 
 
 class Rotten(Exception):
@@ -43,18 +47,23 @@ class Rotten(Exception):
 
 def read(conn: sqlite3.Connection, version: int) -> None:
     """Read what is needed of a spool of this format."""
+    try:
+        _read(conn, version)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+            raise
+        # the text of the schema has no checksum either
+        raise Rotten(f"the schema is not what it was ({error})") from None
+
+
+def _read(conn: sqlite3.Connection, version: int) -> None:
     needed = dict(_NEEDED)
     for since, more in _NEEDED_SINCE.items():
         if version >= since:
             needed.update(more)
-    for names in _NAMES:
-        try:
-            conn.execute(names)
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
-                raise
-            # the text of the schema has no checksum either
-            raise Rotten(f"the schema is not what it was ({error})") from None
+    for since, names in _NAMES.items():
+        for statement in names if version >= since else ():
+            conn.execute(statement)
     # text that is none any more would be an error without a code
     conn.text_factory = _text
     for statement, kinds in needed.items():

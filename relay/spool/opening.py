@@ -174,6 +174,8 @@ def _open(path: Path, descriptor: int, now_s: float, machine: str) -> Opened:
         log.critical("the spool cannot be read (%s): it is set aside as %s; a new one begins", error, kept)
     try:
         return _open_file(path, descriptor, now_s, machine)
+    except _Misnamed as error:
+        raise SpoolUnusable(f"{path}: {error}, and it cannot be rebuilt") from None
     except _Unreadable as error:
         raise SpoolUnusable(f"{path}: a new spool cannot be read either: {error}") from None
 

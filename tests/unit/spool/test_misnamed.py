@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.spool import quarantine
+from relay.errors import SpoolUnusable
+from relay.spool import quarantine, repairing
 from relay.spool.checking import check
 from tests.unit.spool.writing import Writer, cast
 
@@ -89,11 +90,36 @@ def test_an_index_that_cannot_be_read_condemns_nothing(path: Path) -> None:
     writer.close()
 
 
-def test_a_column_that_lost_its_name_sets_the_spool_aside(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "rotten"),
+    [
+        (b"accepted_at INTEGER NOT NULL", b"acceptee_at INTEGER NOT NULL"),
+        (b'"unique" BLOB', b'"uniqud" BLOB'),
+        (b"aged_from INTEGER", b"aged_frnm INTEGER"),
+        (b"last_id INTEGER", b"last_if INTEGER"),
+    ],
+)
+def test_a_column_that_lost_its_name_sets_the_spool_aside(path: Path, name: bytes, rotten: bytes) -> None:
     """The text of the schema rots, too: no take could ever name it."""
     content = path.read_bytes()
-    path.write_bytes(content.replace(b"accepted_at INTEGER NOT NULL", b"acceptee_at INTEGER NOT NULL"))
+    assert name in content
+    path.write_bytes(content.replace(name, rotten))
     writer = Writer(path)
     ((_, reason),) = quarantine.kept(path)
     assert "the schema is not what it was" in reason
     writer.close()
+
+
+def test_where_it_cannot_be_rebuilt_the_start_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wrong name may not be used, and nothing is set aside."""
+    flip(path, 0)
+    content = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise SpoolUnusable("the disk is full")
+
+    monkeypatch.setattr(repairing, "repair", full)
+    with pytest.raises(SpoolUnusable, match="another one in the index than in the table, and it cannot be rebuilt"):
+        Writer(path)
+    assert quarantine.kept(path) == []
+    assert path.read_bytes() == content
