@@ -18,7 +18,7 @@ def readers(path: Path) -> str:
             if int(entry.name) != os.getpid() and any(
                 os.path.realpath(link) == target for link in (entry / "fd").iterdir()
             ):
-                found.append(f"pid {entry.name} ({(entry / 'comm').read_text().strip()})")
+                found.append(f"pid {entry.name} ({(entry / 'comm').read_text(errors='replace').strip()})")
         except OSError:
             continue
     return ", ".join(found) or "of unknown pid"
