@@ -57,7 +57,7 @@ _KEPT = "SELECT accepted - completed - purged FROM lanes"
 _INDEXED = "SELECT id, lane FROM casts INDEXED BY casts_by_lane ORDER BY lane, id"
 _IN_INDEX = "SELECT id FROM casts INDEXED BY casts_by_lane WHERE lane = ? AND id = ?"
 _FATES_ALONE = "SELECT id, lane FROM fates WHERE id NOT IN (SELECT id FROM casts)"
-#: bytes of damaged payloads that come over; what is beyond comes empty, and is in the old spool
+#: bytes of payloads that come over although their checksum does not fit; what is beyond comes empty
 ROTTEN_BYTES = 64 * 1024 * 1024
 #: what waits for no moment, or by no law, waits for no longer
 _DUE = (
@@ -167,33 +167,33 @@ def _build(
     kept_before = sum([max(0, number(row[0])) for row in new.execute(_KEPT)])
     highest = max(least_id, *[number(row[0]) for row in new.execute("SELECT last_id FROM lanes")], 0)
     # what rotted comes last: its id may be what rotted, and that of a sound one
-    casts, room, rotten = 0, ROTTEN_BYTES, list[tuple[Any, ...]]()
+    casts, damaged, room, rotten = 0, 0, ROTTEN_BYTES, list[tuple[Any, ...]]()
     for row in readable(old, lost):
-        if len(row) == len(COLUMNS) and sound(row) and row[1] in known:
+        if len(row) == len(COLUMNS) and sound(row):
             # a page that two others point to is read twice
-            casts, highest = casts + new.execute(_INSERT, row).rowcount, max(highest, row[0])
+            fresh = new.execute(_INSERT, row).rowcount
+            casts, highest = casts + fresh, max(highest, row[0])
+            if fresh and row[1] not in known:
+                _set_aside(new, row[0], row[1], now, f"its function cannot be read (lane {row[1]})")
+                damaged += 1
         elif len(row) < len(COLUMNS):
             rotten.append(row)
         else:
             kept = _stored(row)
             room -= len(kept[-1])
-            rotten.append((*kept[:-1], kept[-1] if room > 0 else b"", sound(row)))
+            rotten.append(kept if room > 0 else (*kept[:-1], b""))
     missing = max(0, kept_before - casts - len(rotten))
     unlisted = _only_indexed(old, new, {row[0] for row in rotten}, missing)
     missing = max(0, missing - len(unlisted))
     lost.update(unlisted)
     rotten += [(id_,) for id_ in unlisted]
-    damaged = 0
     for row in rotten:
         id_, (why, kept) = row[0], _explained(row, lost, now)
         if not 0 < id_ <= highest or new.execute(_KNOWN, (id_,)).fetchone():
             highest = id_ = highest + 1
-        if kept[1] not in known:
-            new.execute(_LOST_LANE, (kept[1], _lost_name(kept[1])))
         new.execute(_INSERT, (id_, *kept[1:]))
-        new.execute(_DAMAGED, (id_, kept[1], now, why))
-        damaged += len(row) > 1
-    casts += damaged
+        _set_aside(new, id_, kept[1], now, why)
+        casts, damaged = casts + (len(row) > 1), damaged + (len(row) > 1)
     for statement in _STRAYS:
         new.execute(statement)
     new.execute(_JOIN)
@@ -219,6 +219,12 @@ def _rename(old: sqlite3.Connection, new: sqlite3.Connection) -> set[int]:
 
 def _lost_name(lane: int) -> bytes:
     return b"lost-lane-%d" % lane
+
+
+def _set_aside(new: sqlite3.Connection, id_: int, lane: int, now: int, why: str) -> None:
+    """A cast is dead as damaged; its lane may be one that nobody knows."""
+    new.execute(_LOST_LANE, (lane, _lost_name(lane)))
+    new.execute(_DAMAGED, (id_, lane, now, why))
 
 
 def _only_indexed(
@@ -247,7 +253,7 @@ def _explained(row: tuple[Any, ...], lost: dict[int, int | None], now: int) -> t
     if len(row) == 1:
         # no checksum is negative
         return "it cannot be read", (row[0], lost[row[0]] or 0, now, None, None, None, None, -1, b"")
-    return f"its function cannot be read (lane {row[1]})" if row[-1] else "its checksum does not fit", row[:-1]
+    return "its checksum does not fit", row
 
 
 def _stored(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -38,9 +38,13 @@ def flip(path: Path, which: int, bit: int = 1) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_its_casts_are_dead_and_the_others_go_on(path: Path, which: int) -> None:
-    """A start rebuilds the spool: which of the two names is right cannot be told, so neither is used."""
+def test_its_casts_are_dead_and_the_others_go_on(path: Path, which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start rebuilds the spool: which of the two names is right cannot be told, so neither is used.
+
+    What is sound of them comes over whole, however much it is.
+    """
     flip(path, which)
+    monkeypatch.setattr(repairing, "ROTTEN_BYTES", 2)
     writer = Writer(path)
     ((_, reason),) = quarantine.kept(path)
     assert "the function of lane 1 is another one in the index than in the table" in reason
