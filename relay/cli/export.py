@@ -41,10 +41,14 @@ def run(options: argparse.Namespace) -> int:
     except NotRunning as agent:
         with offline.instead_of(agent), offline.owned(options.places.spool) as spooled:
             offline.say(agent)
-            written = _write(spooled.export(wanted.selections(), hold=options.hold))
-            if options.hold:
-                spooled.mark(written.ids)
-            offline.log(f"export{' and hold' * options.hold} {wanted.words()}: wrote {len(written.ids)}")
+            came_to = "broken off"
+            try:
+                written = _write(spooled.export(wanted.selections(), hold=options.hold))
+                if options.hold:
+                    spooled.mark(written.ids)
+                came_to = f"wrote {len(written.ids)}"
+            finally:
+                offline.log(f"export{' and hold' * options.hold} {wanted.words()}: {came_to}")
     skipped = f", {written.in_flight} left out because they are in flight" if written.in_flight else ""
     print(f"exported {len(written.ids)} cast{'s' * (len(written.ids) != 1)}{skipped}", file=sys.stderr)
     if written.damaged:

@@ -7,12 +7,13 @@ import io
 import sqlite3
 import sys
 import syslog
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from relay.cli import offline
+from relay.cli import export, offline
 from relay.cli.main import main
 from relay.errors import SpoolUnusable
 from relay.spool.offline import Spooled
@@ -65,6 +66,18 @@ def test_each_change_is_a_line(conf: Path, logged: list[str], monkeypatch: pytes
         "uid 7: hold function='g': matched 1, changed 1, skipped 0",
         "uid 7: export and hold all: wrote 2",
     ]
+
+
+def test_an_export_that_breaks_off_is_a_line(conf: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it held by then is held."""
+
+    def broken(lines: Iterator[bytes]) -> None:
+        next(lines)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "_write", broken)
+    main(["--config-file", str(conf), "export", "--hold"])
+    assert logged == ["uid 7: export and hold all: broken off"]
 
 
 def test_an_import_is_a_line_a_piece(conf: Path, logged: list[str], tmp_path: Path) -> None:
