@@ -102,8 +102,12 @@ def _some(
     last, some = _LAST.format(source=source), _SOME.format(bucket=bucket, source=source, conditions=conditions)
     parameters = {**given, "now": now, "slice": SLICE, "after": 0, "end": end}
     while parameters["after"] < end:
-        seen = conn.execute(last, parameters).fetchone()[0]
-        if seen is None:
-            return
-        yield conn.execute(some, parameters).fetchall()
+        with conn:
+            # what came between the two statements would push others out of the slice
+            conn.execute("BEGIN")
+            seen = conn.execute(last, parameters).fetchone()[0]
+            if seen is None:
+                return
+            counted = conn.execute(some, parameters).fetchall()
+        yield counted
         parameters["after"] = seen

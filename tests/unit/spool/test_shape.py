@@ -57,6 +57,28 @@ def test_more_than_a_slice_is_counted_once(tmp_path: Path, monkeypatch: pytest.M
     assert counted(writer.path, Filter(uid=8)) == {}
 
 
+def test_what_comes_while_a_slice_is_counted_pushes_no_other_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice is as of one moment: its casts are counted, whichever of their neighbours died meanwhile."""
+    monkeypatch.setattr(shape, "SLICE", 7)
+    writer = Writer(tmp_path / "spool" / "spool.db")
+    late, *ids = writer.append(cast(b"late"), *[cast() for _ in range(19)])
+    for id_ in ids:
+        writer.set_back(id_, None)
+    connect, alive = reading.connect, [late]
+
+    def watched(path: Path) -> sqlite3.Connection:
+        conn = connect(path)
+        # told of a statement before it reads
+        conn.set_trace_callback(lambda text: writer.set_back(alive.pop(), None) if "IN (" in text and alive else None)
+        return conn
+
+    monkeypatch.setattr(reading, "connect", watched)
+    assert sum(counted(writer.path, Filter(state="dead"))[b"f"]) == len(ids)
+    assert not alive
+
+
 @pytest.mark.parametrize("wanted", [Filter(), Filter(uid=7)], ids=["all", "some"])
 def test_a_count_ends_however_fast_casts_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Filter) -> None:
     """What was accepted after it began is not in it; how far it is can be seen after each slice."""
