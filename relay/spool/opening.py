@@ -331,7 +331,12 @@ def _set_up(conn: sqlite3.Connection, path: Path) -> None:
 
 def _make_durable(conn: sqlite3.Connection, path: Path) -> None:
     """Have what SQLite reads of the log be on the disk; the transaction keeps away whoever else would write it."""
-    conn.execute("BEGIN IMMEDIATE")
+    try:
+        conn.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        raise SpoolUnusable(f"{path}: somebody ({readers(path)}) writes into it, and a start needs its log") from None
     try:
         wal.rewrite(path)
     finally:

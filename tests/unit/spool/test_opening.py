@@ -489,6 +489,7 @@ READ_ON = """
 import sqlite3, sys
 conn = sqlite3.connect(sys.argv[1], isolation_level=None)
 if sys.argv[2] == "busy": conn.execute("BEGIN")
+if sys.argv[2] == "writes": conn.execute("BEGIN IMMEDIATE")
 conn.execute("SELECT count(*) FROM casts").fetchall()
 """
 
@@ -506,6 +507,17 @@ def test_a_reader_that_blocks_the_checkpoint_is_named(path: Path, monkeypatch: p
     again = Writer(path)
     assert [one.cast[2] for one in again.take(1)] == [b"before", b"behind its back"]
     again.close()
+
+
+def test_who_writes_into_the_spool_is_named(path: Path) -> None:
+    """A start is refused while somebody else has a transaction that writes: the text has its pid, too."""
+    close_spool(opened(path))
+    with (
+        python(READ_ON, path, "writes") as pid,
+        pytest.raises(SpoolUnusable, match=rf"somebody \(pid {pid} \(.*\)\) writes into it"),
+    ):
+        opened(path)
+    close_spool(opened(path))
 
 
 def test_a_reader_at_rest_blocks_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
