@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from relay.cast import Priority, checksum, seed, sound
 from relay.lifecycle import Event, State, after
+from relay.spool import reading, schema
 from relay.spool import statements as sql
 from relay.spool.edits import EXPORT
 from relay.spool.opening import Identity
@@ -75,8 +76,10 @@ def lines(
 ) -> Iterator[bytes]:
     """A line for each of these casts that is still here, with `kept` only for those that are held or dead.
 
-    One whose checksum does not fit has a line of its id and `damaged`.
+    One whose checksum does not fit, or whose function is not known, has a line of its id and `damaged`.
     """
+    # a fate has no checksum: a text of it may be none any more
+    conn.text_factory = reading.text
     for id_ in ids:
         row = conn.execute(sql.READ_CAST, (id_,)).fetchone()
         if row is None:
@@ -84,10 +87,10 @@ def lines(
         fate = conn.execute(sql.READ_FATE, (id_,)).fetchone()
         if kept and (fate is None or fate[0] not in ("held", "dead")):
             continue
-        if not sound(row):
+        lane = conn.execute(sql.READ_LANE, (row[1],)).fetchone()
+        if lane is None or not sound(row):
             yield json.dumps({"id": id_, "damaged": True}).encode() + b"\n"
             continue
-        lane = conn.execute(sql.READ_LANE, (row[1],)).fetchone()
         moved = conn.execute(sql.READ_IMPORT, (id_,)).fetchone()
         yield _line(row, fate, lane, moved, identity, now)
 
@@ -108,14 +111,14 @@ def _line(row: Any, fate: Any, lane: Any, moved: Any, identity: Identity, now: i
         "function": lane[0].decode("ascii"),
         **_bytes("unique", unique),
         "priority": Priority(lane[1]).name.lower(),
-        "state": state,
+        "state": reading.text(state),
         "accepted_at": accepted_at / 1e6,
         "not_before": None if not_before is None else not_before / 1e6,
         "uid": uid,
-        "attempts": attempts,
-        "failures": failures,
-        "reason": reason,
-        "last_error": error,
+        "attempts": schema.number(attempts),
+        "failures": schema.number(failures),
+        "reason": reading.text(reason),
+        "last_error": reading.text(error),
         **_bytes("payload", payload),
     }
     return json.dumps(line).encode() + b"\n"

@@ -1,10 +1,14 @@
 """What a line of an import may say: whatever a file holds, it is a cast that callers could have made, or refused."""
 
 import json
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from relay.spool.moving import KEY_LIMIT, parse, parse_all
+from relay.spool.moving import KEY_LIMIT, lines, parse, parse_all
+from relay.spool.reading import connect
+from tests.unit.spool.writing import NOW, Writer, cast
 
 
 def line(**more: object) -> bytes:
@@ -47,3 +51,30 @@ def test_a_line_that_was_cut_short_says_so(line: bytes) -> None:
     """Its number in what was read, and no position in what a parser saw."""
     with pytest.raises(ValueError, match=r"^line 2: it is no (JSON, or was cut short|object)$"):
         parse_all(b'{"function": "f", "payload": ""}\n' + line)
+
+
+@pytest.mark.parametrize(
+    ("rot", "shown"),
+    [
+        ("UPDATE fates SET error = x'6e6f'", {"last_error": "no"}),
+        ("UPDATE fates SET error = CAST(x'6eff' AS TEXT)", {"last_error": "n\\xff"}),
+        ("UPDATE fates SET reason = x'6e6f', attempts = x'07'", {"reason": "no", "attempts": 0}),
+        ("DELETE FROM lanes WHERE function = CAST('f' AS BLOB)", {"damaged": True}),
+    ],
+)
+def test_what_rotted_of_a_fate_or_a_lane_ends_no_export(tmp_path: Path, rot: str, shown: dict[str, object]) -> None:
+    """One bit may do it, and no checksum covers either: the line says what can be said, and the others follow."""
+    writer = Writer(tmp_path / "spool" / "spool.db")
+    writer.accept(cast(), cast(b"g"))
+    ids = [id_ for (id_,) in writer.rows("SELECT id FROM casts ORDER BY id")]
+    writer.conn.execute(
+        "INSERT INTO fates (id, lane, state, since, attempts, failures, reason, error)"
+        " VALUES (?, 1, 'dead', 0, 1, 1, 'failed', 'no')",
+        (ids[0],),
+    )
+    writer.conn.execute(rot)
+    with closing(connect(writer.path)) as conn:
+        first, second = map(json.loads, lines(conn, writer.identity, ids, NOW))
+    assert {name: first[name] for name in shown} == shown
+    assert (second["id"], second["function"], second["payload"]) == (ids[1], "g", "x")
+    writer.close()
