@@ -23,7 +23,7 @@ import logging
 import sqlite3
 import threading
 import time
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, to_thread
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -83,6 +83,8 @@ class Committer:
         self._suspect = suspect
         self._clock = clock
         self._queue: SimpleQueue[Arrival | Verdicts | Take | Look | Call | Stop] = SimpleQueue()
+        #: arrivals of this turn of the loop
+        self._gathered: list[Arrival] = []
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: verdicts that a failed COMMIT left
         self._left = Verdicts()
@@ -99,8 +101,25 @@ class Committer:
         self._thread.start()
 
     def append(self, arrival: Arrival) -> None:
-        """Have these casts written; the arrival's `settled` is called when they are, or were refused."""
-        self._queue.put(arrival)
+        """Have these casts written; the arrival's `settled` is called when they are, or were refused.
+
+        They go to the writer at the end of this turn of the loop, with those of all others that were read in it: an
+        idle writer would begin with the first alone, and the others would wait for a COMMIT more.
+        """
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(arrival)
+
+    def _hand_over(self) -> None:
+        """The arrivals of this turn, at once."""
+        gathered, self._gathered = self._gathered, []
+        for arrival in gathered:
+            self._queue.put(arrival)
+
+    def _put_behind(self, item: Verdicts | Take | Look | Call | Stop) -> None:
+        """Have something done behind all that was handed in before."""
+        self._hand_over()
+        self._queue.put(item)
 
     def store(
         self,
@@ -113,20 +132,20 @@ class Committer:
 
         `kept` is what the history gets of those that are done.
         """
-        self._queue.put(Verdicts(done, setbacks, late, kept))
+        self._put_behind(Verdicts(done, setbacks, late, kept))
 
     def take(self, read: Callable[[Transitions], Took], taken: Callable[[Took], None]) -> None:
         """Read in the writer's thread; `taken` gets what was read, in the event loop's, in order with `told`."""
-        self._queue.put(Take(read, taken))
+        self._put_behind(Take(read, taken))
 
     def look(self, read: Callable[[Transitions], int | None], found: Callable[[int | None], None]) -> None:
         """Read in the writer's thread, after everything handed in before; `found` is told in the event loop's."""
-        self._queue.put(Look(read, found))
+        self._put_behind(Look(read, found))
 
     def call(self, change: Callable[[Transitions], Any]) -> Future[Any]:
         """Run `change` in a transaction of its own; its result comes after COMMIT."""
         future: Future[Any] = self._loop.create_future()
-        self._queue.put(Call(change, future))
+        self._put_behind(Call(change, future))
         return future
 
     def drain(self, draining: bool) -> Future[Any]:
@@ -143,10 +162,10 @@ class Committer:
         """Look again whether new casts have room; an idle writer would not notice by itself."""
         self.look(self._look_for_room, lambda _: None)
 
-    def stop(self) -> None:
-        """Write everything that was handed in before, then end; blocks until it has."""
-        self._queue.put(Stop())
-        self._thread.join()
+    async def stop(self) -> None:
+        """Write everything that was handed in before, then end; returns once it has."""
+        self._put_behind(Stop())
+        await to_thread(self._thread.join)
 
     # -- the thread ------------------------------------------------------------------------------------------------
 

@@ -324,7 +324,7 @@ class Spool:
 
     async def finish(self) -> None:
         """Write what was handed in; returns once all of it has been told."""
-        await asyncio.to_thread(self._writer.stop)
+        await self._writer.stop()
         # what the writer posted last stands in the loop's queue before this
         await asyncio.sleep(0)
 

@@ -108,7 +108,7 @@ def run(path: Path, scenario: Callable[[Running], object], **limits: int) -> Non
             try:
                 await scenario(running)  # type: ignore[misc]
             finally:
-                await asyncio.to_thread(running.committer.stop)
+                await running.committer.stop()
             assert not running.broken.done()
             running.writer.close()
 
@@ -119,6 +119,38 @@ def run(path: Path, scenario: Callable[[Running], object], **limits: int) -> Non
 def path(tmp_path: Path) -> Path:
     """Where the spool is made."""
     return tmp_path / "spool" / "spool.db"
+
+
+def test_what_is_read_in_one_turn_of_the_loop_shares_a_commit(path: Path) -> None:
+    """Though the writer has nothing else to do, and time enough to begin with the first alone."""
+
+    async def scenario(running: Running) -> None:
+        await running.accept(running.writer.arrival([cast()]))
+        for _ in range(3):
+            running.committer.append(running.writer.arrival([cast()]))
+            # the loop is kept, and the writer is let go on
+            time.sleep(0.05)  # noqa: ASYNC251
+        assert [len(one.arrivals) for one in await running.until(bool)] == [3]
+
+    run(path, scenario)
+
+
+def test_what_is_asked_behind_a_cast_of_the_same_turn_knows_it(path: Path) -> None:
+    """And what was handed in last before the end is written."""
+
+    async def scenario(running: Running) -> None:
+        running.committer.append(running.writer.arrival([cast()]))
+        assert await running.in_the_thread(lambda writes: len(writes.ages(10))) == 1
+        running.committer.append(running.writer.arrival([cast()]))
+
+    told: list[Committed] = []
+
+    async def last(running: Running) -> None:
+        running.on_told = told.append
+        await scenario(running)
+
+    run(path, last)
+    assert sum(len(one.arrivals) for one in told) == 2
 
 
 BIG = cast(payload=bytes(200_000))
@@ -540,8 +572,8 @@ def test_a_call_that_raises_takes_back_what_it_did_and_only_that(path: Path) -> 
 
         arrival = running.writer.arrival([cast()])
         async with running.busy():
-            call = running.committer.call(change)
             running.committer.append(arrival)
+            call = running.committer.call(change)
         with pytest.raises(ValueError, match="no"):
             await call
         assert arrival.outcome == [arrival.first_id]
@@ -616,7 +648,8 @@ def test_a_stop_writes_everything_that_was_handed_in(path: Path) -> None:
                 running.committer.append(arrival)
             running.committer.store([(first.first_id, 1, 1, False, 0)], [])
             drained = running.committer.drain(True)
-            stopped = asyncio.create_task(asyncio.to_thread(running.committer.stop))
+            stopped = asyncio.create_task(running.committer.stop())
+            await asyncio.sleep(0)
         await stopped
         await drained
         ids = [row[0] for row in running.writer.rows("SELECT id FROM casts ORDER BY id")]
@@ -640,7 +673,7 @@ def test_a_bug_in_the_thread_is_told(path: Path) -> None:
         running.committer.look(bug, lambda found: None)
         async with asyncio.timeout(GUARD_S):
             assert isinstance(await running.broken, KeyError)
-        await asyncio.to_thread(running.committer.stop)
+        await running.committer.stop()
         running.writer.close()
 
     asyncio.run(scenario())

@@ -217,7 +217,7 @@ def test_the_writer_has_the_spool_looked_at(rotting: Rotting, sign: str) -> None
                 while await said.get() != words:
                     pass
         finally:
-            await asyncio.to_thread(committer.stop)
+            await committer.stop()
 
     words = {"twice": "an index names a cast twice", "absent": "casts that are done were not there to be retired"}
     asyncio.run(until_said(words[sign]))
