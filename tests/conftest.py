@@ -6,6 +6,7 @@ takes half as long again, wherever PYTHONDONTWRITEBYTECODE is set or the checkou
 
 import compileall
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -21,7 +22,10 @@ hypothesis.settings.load_profile("relay")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the plugin that makes skips loud, and compile relay."""
+    """Add the plugin that makes skips loud, compile relay, and let what tests start be interrupted."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # a shell has its background jobs ignore it, and they hand that on
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     compileall.compile_dir(Path(relay.__file__).parent, quiet=2)
     allowed = skips.allowed_reasons(skips.ALLOWED.read_text())
     config.pluginmanager.register(skips.Skips(allowed, skips.in_ci(os.environ)), "relay-skips")

@@ -1,7 +1,7 @@
 """`drain`: new casts are refused, and it waits until the spool holds nothing but dead and held ones.
 
 Exit 0 when that is so, 75 with what stands in the way when time is up.  It stays draining either way, over a
-restart too; asking again just waits.  An agent that goes away meanwhile is waited for, RETURN_S seconds.
+restart too; asking again just waits.  An agent that goes away meanwhile is waited for, for two minutes.
 
 On a terminal the progress is one line that changes, elsewhere a line whenever there is something new, both on stderr.
 """

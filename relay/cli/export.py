@@ -50,18 +50,20 @@ def run(options: argparse.Namespace) -> int:
             finally:
                 offline.log(f"export{' and hold' * options.hold} {wanted.words()}: {came_to}")
     skipped = f", {written.in_flight} left out because they are in flight" if written.in_flight else ""
-    print(f"exported {len(written.ids)} cast{'s' * (len(written.ids) != 1)}{skipped}", file=sys.stderr)
+    missing = f", {written.missing} not found" if written.missing else ""
+    print(f"exported {len(written.ids)} cast{'s' * (len(written.ids) != 1)}{skipped}{missing}", file=sys.stderr)
     if written.damaged:
         raise Failed(f"{written.damaged} casts are damaged and were not exported")
-    return DONE
+    return Failed.exit_code if written.missing and not written.ids else DONE
 
 
 class _Written:
-    """What was written: ids, casts left out, casts that cannot be read."""
+    """What was written: ids, casts left out, casts that are not here, casts that cannot be read."""
 
     def __init__(self) -> None:
         self.ids = array("q")
         self.in_flight = 0
+        self.missing = 0
         self.damaged = 0
 
 
@@ -88,6 +90,7 @@ def _write(lines: Iterable[bytes]) -> _Written:
         found: dict[str, Any] = json.loads(line)
         if "done" in found:
             written.in_flight += found["in_flight"]
+            written.missing += found["missing"]
         elif "error" in found and "function" not in found:
             raise Failed(f"{found['error']}; the export is not whole")
         elif "damaged" in found:

@@ -96,7 +96,8 @@ class Moving:
             verb = "export and hold" if hold else "export"
             log.info("uid %s: %s %s: wrote %d", uid, verb, words, exported)
         end: dict[str, Any] = {"error": wrong} if wrong else {"done": True}
-        yield json.dumps({"exported": exported, "in_flight": tally.in_flight, **end}).encode() + b"\n"
+        counts = {"exported": exported, "in_flight": tally.in_flight, "missing": tally.missing}
+        yield json.dumps(counts | end).encode() + b"\n"
 
     async def _slices(
         self, selection: Selection, hold: bool, uid: int | None
@@ -108,6 +109,7 @@ class Moving:
                 tally = Tally()
                 if hold and chosen.casts:
                     tally = await self._spool.operator.edit(Edit(Verb.HOLD, uid, EXPORT), chosen.casts)
+                tally.missing = chosen.missing
                 yield chosen.casts, tally
         finally:
             with suppress(ValueError):

@@ -7,6 +7,7 @@ whatever the disk says; each slice is then on disk as a whole, or not at all.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -83,17 +84,19 @@ class Spooled:
         return {"imported": said.imported, "repeated": said.repeated, "twins": said.twins}
 
     def export(self, selections: Iterable[Selection], *, hold: bool) -> Iterator[bytes]:
-        """The lines of what is selected; with `hold` it is held first."""
-        now = self.clock.wall()
+        """The lines of what is selected, with `hold` held first; and a last one that says how many are not here."""
+        missing, now = 0, self.clock.wall()
         edit = Edit(Verb.HOLD, self.uid, EXPORT)
         for selection in selections:
             states = STATES if not hold or selection.wanted.state == "dead" else ("ready", "deferred", "held")
             for chosen in selecting.select(self.path, selection, states, now):
                 ids = list(chosen.casts)
+                missing += chosen.missing
                 if hold:
                     self.change(partial(apply, self.transitions, edit, ids, (), now))
                 with closing(connect(self.path)) as conn:
                     yield from lines(conn, self.identity, ids, now, kept=hold)
+        yield json.dumps({"done": True, "in_flight": 0, "missing": missing}).encode() + b"\n"
 
     def mark(self, ids: Sequence[int]) -> None:
         """Remember that these held casts were written out."""

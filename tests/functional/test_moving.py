@@ -90,6 +90,18 @@ def test_what_waits_at_a_server_without_workers_moves_once_the_agent_has_stopped
     assert old.status()["held"] == 0
 
 
+def test_an_export_says_how_many_of_those_named_are_not_here(rig: Rig) -> None:
+    """With the agent up and down: a list of casts to be moved loses none silently; 1 where none was found."""
+    agent = rig.agent(NO_SERVER)
+    cast_all(agent.socket, b"f", [b"1"])
+    (cast,) = agent.backlog()
+    for _ in range(2):
+        some, none = agent.cli("export", "--hold", str(cast["id"]), "nope"), agent.cli("export", "nope")
+        assert (some.returncode, some.stderr.splitlines()[-1]) == (DONE, "exported 1 cast, 1 not found")
+        assert (none.returncode, none.stderr.splitlines()[-1]) == (1, "exported 0 casts, 1 not found")
+        agent.term()
+
+
 def test_an_export_without_hold_changes_nothing(rig: Rig) -> None:
     """It is a copy, of the dead too; imported where it came from it is known."""
     agent = rig.agent(NO_SERVER)
