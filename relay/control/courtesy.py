@@ -2,7 +2,7 @@
 
 A slice of a list, a shape or a change costs the interpreter and the disk some milliseconds, and a thousand of them in a
 row cost callers as much as they have.  So while somebody casts, the work rests for PAUSE times as long as its last
-slice took: at most a seventh of the agent is its own then.  While nobody casts it does not rest.
+slice took: at most a thirteenth of the agent is its own then.  While nobody casts it does not rest.
 
 Never does: fail, or know what is done.
 """
@@ -15,7 +15,7 @@ import time
 from relay.spool.spool import Spool
 
 #: while callers cast, how many times as long as a slice took the agent is left to them
-PAUSE = 6.0
+PAUSE = 12.0
 #: seconds for which who cast is taken to go on
 BUSY_S = 1.0
 
