@@ -35,9 +35,9 @@ from relay.settings import Spool as Limits
 from relay.spool.ballast import Ballast
 from relay.spool.batch import Batch, Call, Look, Stop, Take, Verdicts
 from relay.spool.changes import FAILED, Changes, Done, Kept, Setback, Took
+from relay.spool.codes import is_sign, primary
 from relay.spool.pulse import Pulse
 from relay.spool.room import Room
-from relay.spool.suspecting import is_sign
 from relay.spool.transitions import Transitions
 from relay.spool.trouble import Trouble
 from relay.spool.upkeep import Upkeep
@@ -276,7 +276,7 @@ class Committer:
         if self.trouble.failed(str(error), time.monotonic(), casts=casts):
             log.error("the spool still cannot be written: %s; casts are refused, and it is tried now and then", error)
         self._look_for_signs(error)
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if primary(error) == sqlite3.SQLITE_FULL:
             self._make_room(casts=casts)
         elif self._room.exceeds_quota(error):
             self._room.over_quota()

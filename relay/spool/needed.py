@@ -13,6 +13,7 @@ from __future__ import annotations
 import sqlite3
 
 from relay.spool import statements as sql
+from relay.spool.codes import primary
 from relay.spool.schema import COUNTS
 
 _NOTHING = type(None)
@@ -50,7 +51,7 @@ def read(conn: sqlite3.Connection, version: int) -> None:
     try:
         _read(conn, version)
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+        if primary(error) != sqlite3.SQLITE_ERROR:
             raise
         # the text of the schema has no checksum either
         raise Rotten(f"the schema is not what it was ({error})") from None

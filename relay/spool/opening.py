@@ -37,6 +37,7 @@ from relay.errors import SpoolUnusable
 from relay.spool import checking, needed, quarantine, repairing, schema, wal
 from relay.spool import statements as sql
 from relay.spool.ballast import BALLAST_BYTES, Ballast
+from relay.spool.codes import is_sign, primary
 from relay.spool.locking import LOCK_WAIT_S, lock, note, noted
 from relay.spool.quarantine import sync
 from relay.spool.readers import readers
@@ -54,8 +55,6 @@ CHECKPOINT_WAIT_S = 5.0
 PAGE_BYTES = 4096
 #: bytes up to which a database of another auto_vacuum is rewritten at the start, so that it can shrink
 REWRITE_BYTES = 16 * 1024 * 1024
-#: what SQLite says of a file that will not get better by trying again
-_ROTTEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 #: what SQLite calls auto_vacuum=INCREMENTAL
 INCREMENTAL = 2
@@ -195,7 +194,7 @@ def _open_file(path: Path, descriptor: int, now_s: float, machine: str) -> Opene
     except BaseException as error:
         if conn is not None:
             conn.close()
-        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _ROTTEN:
+        if is_sign(error):
             raise _Unreadable(str(error)) from None
         raise
     note(descriptor, identity.next_id)
@@ -290,7 +289,7 @@ def _check_format(path: Path) -> None:
     try:
         _read_needed(f"file:{quote(str(path))}?mode=ro")
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
+        if primary(error) != sqlite3.SQLITE_READONLY:
             raise
         # a kill while the spool was being made left a journal, which only a writer can roll back
         _read_needed(f"file:{quote(str(path))}?mode=rw")
@@ -334,7 +333,7 @@ def _make_durable(conn: sqlite3.Connection, path: Path) -> None:
     try:
         conn.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+        if primary(error) != sqlite3.SQLITE_BUSY:
             raise
         raise SpoolUnusable(f"{path}: somebody ({readers(path)}) writes into it, and a start needs its log") from None
     try:

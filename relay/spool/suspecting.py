@@ -19,7 +19,6 @@ import asyncio
 import errno
 import logging
 import os
-import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -27,19 +26,13 @@ from pathlib import Path
 from relay.clock import Clock
 from relay.errors import SpoolUnusable
 from relay.spool import checking, quarantine
+from relay.spool.codes import is_sign
 
 log = logging.getLogger(__name__)
 
 #: seconds between two looks: at first, at most
 PAUSE_S = 5.0
 LONGEST_PAUSE_S = 3600.0
-#: what SQLite says where the file is not what it was
-_ROTTEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def is_sign(error: BaseException | None) -> bool:
-    """True for an error of SQLite's that a broken spool causes."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _ROTTEN
 
 
 def find(path: Path) -> str | None:

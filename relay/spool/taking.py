@@ -27,6 +27,7 @@ from relay.cast import Taken, sound
 from relay.lifecycle import Event, State, after
 from relay.spool import statements as sql
 from relay.spool.changes import FAILED, Setback, Took
+from relay.spool.codes import primary
 from relay.spool.ending import EXPIRED, set_fate
 from relay.spool.ledger import Ledger
 from relay.spool.schema import number
@@ -282,11 +283,6 @@ class Taking:
                 ),
                 now,
             )
-
-
-def primary(error: sqlite3.Error) -> int:
-    """SQLite's code for an error without what extends it; 0 where it has none."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _size(row: tuple[Any, ...]) -> int:

@@ -25,9 +25,9 @@ from typing import Any
 
 from relay.cast import sound
 from relay.spool import statements as sql
+from relay.spool.codes import is_sign
 from relay.spool.opening import INCREMENTAL
 from relay.spool.schema import number
-from relay.spool.suspecting import is_sign
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import pytest
 
 from relay.clock import Clock
 from relay.spool import checking, suspecting
-from relay.spool.suspecting import Suspicion, find, is_sign
+from relay.spool.suspecting import Suspicion, find
 from tests.unit.spool.writing import NOW, Writer, cast, setback
 
 
@@ -105,16 +105,6 @@ def test_a_look_is_of_one_moment(writer: Writer, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(checking, "_pages", slowly)
     assert find(writer.path) is None
     assert len(writer.take(1)) == 49
-
-
-def test_which_errors_are_signs() -> None:
-    """Those that a rotten file causes, with what extends their code; not those of a disk, or of people."""
-    for code, sign in ((11, True), (11 | 2 << 8, True), (26, True), (10, False), (13, False), (5, False)):
-        error = sqlite3.DatabaseError()
-        error.sqlite_errorcode = code
-        assert is_sign(error) is sign
-    assert not is_sign(sqlite3.DatabaseError())
-    assert not is_sign(None)
 
 
 class Time(Clock):

@@ -15,7 +15,7 @@ import pytest
 
 from relay.ageing import Limit
 from relay.clock import Clock
-from relay.spool import suspecting
+from relay.spool import codes, suspecting
 from relay.spool.changes import Took
 from relay.spool.checking import check
 from relay.spool.committer import Committer
@@ -176,7 +176,7 @@ def test_what_was_not_meant_is_not_deleted(tmp_path: Path, how: str) -> None:
     writer.begin()
     with pytest.raises(sqlite3.DatabaseError, match="more casts were deleted than there can be") as raised:
         change()
-    assert suspecting.is_sign(raised.value)
+    assert codes.is_sign(raised.value)
     writer.rollback()
     assert [one.cast[0] for one in writer.take(1, casts=5)] == ids[:5]
     writer.close()
