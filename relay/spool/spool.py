@@ -88,6 +88,8 @@ class Spool:
         #: where signs of a broken spool are told
         self.suspicion = Suspicion(limits.path, clock)
         self._committer: Committer | None = None
+        #: what operators change, one transaction each; from `start` on
+        self.operator: Operator
         #: casts accepted since the start
         self.accepted = 0
 
@@ -104,6 +106,7 @@ class Spool:
             self._clock,
             self.suspicion.suspect,
         )
+        self.operator = Operator(self, self._transitions, self._committer, self._clock)
         now = self._clock.wall()
         # a page that cannot be read costs a measure, never the start
         with contextlib.suppress(sqlite3.Error):
@@ -307,11 +310,6 @@ class Spool:
     def holds(self) -> Holds:
         """The patterns of functions whose new casts are held, for reading."""
         return self._transitions.holds
-
-    @property
-    def operator(self) -> Operator:
-        """What operators change, one transaction each."""
-        return Operator(self, self._transitions, self._writer, self._clock)
 
     def refresh(self) -> None:
         """Bring `refusing` up to date, while nobody casts."""
