@@ -2,9 +2,10 @@
 
 The theory.  Work comes in through one queue.  Whatever has gathered there while the last COMMIT ran becomes the next
 batch: verdicts first (or an equal unique would join a cast that is done), then arrivals; one transaction, one fsync.
-No timer stands on the path of an insert: batching comes from load by itself.  Verdicts alone are not urgent, since a
-lost one only repeats a cast, so they wait up to LINGER_S for an insert to share its fsync.  Takes read and need no
-COMMIT; calls are the operator's, each in a transaction of its own, because one that fails must not refuse callers.
+Casts that were read in one turn of the loop come in together at its end, so that one COMMIT has all of them.  No timer
+stands on the path of an insert: batching comes from load by itself.  Verdicts alone are not urgent, since a lost one
+only repeats a cast, so they wait up to LINGER_S for an insert to share its fsync.  Takes read and need no COMMIT; calls
+are the operator's, each in a transaction of its own, because one that fails must not refuse callers.
 
 Promises: what a batch accepted is told (`told`, in the event loop's thread) after its COMMIT returned; if it failed,
 all its arrivals are refused with `spool_error`, its verdicts are kept for the next one, and a COMMIT is tried as

@@ -122,14 +122,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_is_read_in_one_turn_of_the_loop_shares_a_commit(path: Path) -> None:
-    """Though the writer has nothing else to do, and time enough to begin with the first alone."""
+    """A writer that waits gets none of it before all of it, or it would begin with the first alone."""
 
     async def scenario(running: Running) -> None:
-        await running.accept(running.writer.arrival([cast()]))
-        for _ in range(3):
-            running.committer.append(running.writer.arrival([cast()]))
-            # the loop is kept, and the writer is let go on
-            time.sleep(0.05)  # noqa: ASYNC251
+        async with running.busy():
+            for _ in range(3):
+                running.committer.append(running.writer.arrival([cast()]))
+            assert running.committer._queue.qsize() == 0
+            await asyncio.sleep(0)
+            assert running.committer._queue.qsize() == 3
         assert [len(one.arrivals) for one in await running.until(bool)] == [3]
 
     run(path, scenario)
