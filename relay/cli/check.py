@@ -71,7 +71,9 @@ def _repair(path: Path, lock: int) -> int:
     from relay.spool import locking, repairing
 
     done = repairing.repair(path, wall_us(), locking.noted(lock)[1])
-    offline.log(f"check --repair {path}: casts {done.casts}, damaged {done.damaged}, lost {len(done.lost)}")
+    offline.log(
+        f"check --repair {path}: casts {done.casts}, damaged {done.damaged}, lost {len(done.lost) + done.missing}"
+    )
     print(f"repaired: {done.casts} casts, {done.damaged} of them dead as damaged; the old spool is kept in {done.kept}")
     if done.lost:
         some = ", ".join(map(str, done.lost[:NAMED])) + (", ..." if len(done.lost) > NAMED else "")
