@@ -2,7 +2,8 @@
 
 With --hold they are held first, so that they are not executed here too; what is in flight is left out and counted, and
 can be exported by asking again. Once all lines are written, the casts are marked: when they are safe elsewhere,
-`purge --exported` takes them away here, and until then `release` undoes it. A cast that is damaged is not written (1).
+`purge --exported` takes them away here, and until then `release` undoes it. A cast that is damaged is not written (1);
+how many of those named are not here is said (1 where that is all of them).
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def _write(lines: Iterable[bytes]) -> _Written:
         found: dict[str, Any] = json.loads(line)
         if "done" in found:
             written.in_flight += found["in_flight"]
-            written.missing += found["missing"]
+            # an agent that is older than this command does not say
+            written.missing += found.get("missing", 0)
         elif "error" in found and "function" not in found:
             raise Failed(f"{found['error']}; the export is not whole")
         elif "damaged" in found:
