@@ -91,11 +91,11 @@ class Taking:
         A cast whose CRC does not fit is buried as damaged at once, in a transaction of the committer's, and one that is
         beyond `limit` as expired.
         """
+        self.found_twice = False
         if len(self._doomed) >= MOST_DOOMED:
             return FAILED
         taken: list[Taken] = []
         seen = 0
-        self.found_twice = False
         for row in self._rows(lane, last_id, casts):
             if row[0] <= last_id:
                 self.found_twice = True

@@ -221,7 +221,7 @@ def test_whoever_writes_it_it_says_the_same(writer: Writer, casts: list[Any]) ->
     assert list(backlog(writer.path, Filter(), None, NOW)) == [reading.shown(dict(row), NOW) for row in rows]
 
 
-def test_what_rotted_is_listed(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_rotted_is_listed(writer: Writer) -> None:
     """A column of another kind than it was is shown as it is, and does not take the others with it."""
     ids = writer.append(*[cast(unique=b"u")] * 3)
     writer.execute("UPDATE casts SET accepted_at = 'yesterday' WHERE id = ?", (ids[0],))
