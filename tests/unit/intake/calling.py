@@ -10,6 +10,7 @@ from typing import Any
 
 from relay.clock import Clock
 from relay.facts import Facts
+from relay.intake import kernel
 from relay.intake.connection import Connection
 from relay.intake.door import Door
 from relay.protocol.packets import REQ, RES, Kind, encode
@@ -19,6 +20,8 @@ from tests.unit.spool.writing import cast
 
 GUARD_S = 60
 MAX_PAYLOAD = 4 * 1024 * 1024
+ECHO_LONG = encode(REQ, Kind.ECHO_REQ, bytes(99_999))
+UNTAKEN = 20_000
 
 
 class FakeForwarder:
@@ -116,6 +119,28 @@ class Intake:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self.door), ours)
         self.callers.append(Caller(theirs))
         return self.callers[-1]
+
+    @property
+    def connection(self) -> Connection:
+        """Ours to the only caller."""
+        (found,) = self.door.connections
+        assert isinstance(found, Connection)
+        return found
+
+    async def call_deaf(self, step: int = 1_000_000) -> Caller:
+        """The only caller: it has sent ECHO_LONG, so many bytes at a time, until it was seen to read no answers."""
+        caller = await self.call()
+        while self.connection._deaf_at is None:
+            await caller.push(ECHO_LONG, caller.sent + step)
+        return caller
+
+    async def call_late(self) -> Caller:
+        """The only caller, over TCP: its kernel takes no more, and ours holds UNTAKEN bytes of answers."""
+        caller = await self.call(tcp=True, receive=4096)
+        while kernel.untaken(self.connection._socket) < UNTAKEN:
+            await caller.send(encode(REQ, Kind.ECHO_REQ, bytes(10_000)))
+            await idle()
+        return caller
 
     def created(self, number: int) -> bytes:
         """The answer to the cast with the `number`-th id."""

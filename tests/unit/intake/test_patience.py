@@ -12,7 +12,7 @@ from relay.intake.door import PACKET_S
 from relay.protocol.caller import refusal
 from relay.protocol.packets import REQ, RES, Kind, encode
 from tests.unit.forwarder.flying import until
-from tests.unit.intake.calling import ECHO, ECHOED, GUARD_S, Intake, run, submission
+from tests.unit.intake.calling import ECHO, ECHO_LONG, ECHOED, GUARD_S, Intake, run, submission
 
 #: a stop that waits so long for somebody waits for nobody
 NEVER_S = 1e6
@@ -30,11 +30,11 @@ def test_half_a_packet_has_its_time_and_no_more(path: Path, late_s: float, told:
 
     async def scenario(intake: Intake) -> None:
         caller = await intake.call()
-        (connection,) = intake.door.connections
+        connection = intake.connection
         await caller.send(ECHO[:-1])
-        await until(lambda: connection._began_at is not None)  # type: ignore[attr-defined]
+        await until(lambda: connection._began_at is not None)
         for _ in range(2):
-            connection.look(connection._began_at + PACKET_S + late_s if connection._began_at else 0.0)  # type: ignore[attr-defined]
+            connection.look(connection._began_at + PACKET_S + late_s if connection._began_at else 0.0)
         if told:
             assert await caller.read(len(refusal("too_slow")) + 1) == refusal("too_slow")
         else:
@@ -66,12 +66,10 @@ def test_half_a_packet_of_a_caller_that_reads_nothing_ends_without_a_word(path: 
     """What it would be told it would not read: it is cut off, though there is memory to spare."""
 
     async def scenario(intake: Intake) -> None:
-        deaf = await intake.call()
-        (connection,) = intake.door.connections
-        while connection._deaf_at is None:  # type: ignore[attr-defined]
-            await deaf.push(encode(REQ, Kind.ECHO_REQ, bytes(99_999)), deaf.sent + 1_000_000)
-        connection._began_at = connection._deaf_at  # type: ignore[attr-defined]
-        connection.look(connection._deaf_at + PACKET_S + 0.001)  # type: ignore[attr-defined]
+        await intake.call_deaf()
+        connection = intake.connection
+        connection._began_at = connection._deaf_at
+        connection.look(connection._deaf_at + PACKET_S + 0.001)
         await until(lambda: not intake.door.connections)
         assert intake.door.refused["too_slow"] == 0
 
@@ -82,15 +80,11 @@ def test_what_a_late_reader_has_read_is_counted_no_longer(path: Path) -> None:
     """At once, and not at the next look: others wait for that memory."""
 
     async def scenario(intake: Intake) -> None:
-        deaf = await intake.call()
-        (connection,) = intake.door.connections
-        request = encode(REQ, Kind.ECHO_REQ, bytes(99_999))
-        while connection._deaf_at is None:  # type: ignore[attr-defined]
-            await deaf.push(request, deaf.sent + len(request))
+        deaf = await intake.call_deaf(len(ECHO_LONG))
         owed = intake.door._unanswered
         assert owed > 50_000
-        whole = deaf.sent // len(request)
-        await deaf.read(whole * len(request))
+        whole = deaf.sent // len(ECHO_LONG)
+        await deaf.read(whole * len(ECHO_LONG))
         await until(lambda: intake.door._unanswered < owed / 2)
 
     run(path, scenario)
@@ -101,21 +95,18 @@ def test_over_tcp_the_last_answers_have_their_time_and_no_more(path: Path, late_
     """A caller that reads nothing behind its end is left in the end, and one that reads has PACKET_S for it."""
 
     async def scenario(intake: Intake) -> None:
-        caller = await intake.call(tcp=True, receive=4096)
-        (connection,) = intake.door.connections
-        while kernel.untaken(connection._socket) < 20_000:  # type: ignore[attr-defined]
-            await caller.send(encode(REQ, Kind.ECHO_REQ, bytes(10_000)))
-            await asyncio.sleep(0.001)
+        caller = await intake.call_late()
+        connection = intake.connection
         await caller.send(b"\0BAD" + bytes(8))
-        await until(lambda: connection._over_at is not None)  # type: ignore[attr-defined]
-        connection.look(connection._over_at + PACKET_S + late_s)  # type: ignore[attr-defined]
+        await until(lambda: connection._over_at is not None)
+        connection.look(connection._over_at + PACKET_S + late_s)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert (not intake.door.connections) == closed
         while await caller.read(1 << 16):
             pass
         if not closed:
-            connection.look(connection._over_at + 0.001)  # type: ignore[attr-defined]
+            connection.look(connection._over_at + 0.001)
             await until(lambda: not intake.door.connections)
 
     run(path, scenario)
@@ -150,14 +141,11 @@ def test_a_stop_does_not_wait_for_who_goes_while_it_waits(path: Path) -> None:
     """A caller that has much to be read, and is cut off: the stop goes on at once."""
 
     async def scenario(intake: Intake) -> None:
-        deaf = await intake.call()
-        (connection,) = intake.door.connections
-        while connection._deaf_at is None:  # type: ignore[attr-defined]
-            await deaf.push(encode(REQ, Kind.ECHO_REQ, bytes(99_999)), deaf.sent + 1_000_000)
+        await intake.call_deaf()
         hushing = asyncio.create_task(intake.door.hush(NEVER_S))
         await asyncio.sleep(0)
         assert not hushing.done()
-        connection.cut()
+        intake.connection.cut()
         await hushing
 
     run(path, scenario)
@@ -167,19 +155,16 @@ def test_what_comes_behind_the_end_over_tcp_is_not_taken(path: Path) -> None:
     """A cast that comes when a stop has said its last word has no answer, so it must not be kept either."""
 
     async def scenario(intake: Intake) -> None:
-        caller = await intake.call(tcp=True, receive=4096)
-        (connection,) = intake.door.connections
-        while kernel.untaken(connection._socket) < 20_000:  # type: ignore[attr-defined]
-            await caller.send(encode(REQ, Kind.ECHO_REQ, bytes(10_000)))
-            await asyncio.sleep(0.001)
+        caller = await intake.call_late()
+        connection = intake.connection
         await intake.door.hush(GUARD_S)
         leaving = asyncio.create_task(intake.door.leave(GUARD_S))
-        await until(lambda: connection._over_at or not intake.door.connections)  # type: ignore[attr-defined]
+        await until(lambda: connection._over_at or not intake.door.connections)
         with contextlib.suppress(ConnectionError):
             await caller.send(submission() * 10)
         while await caller.read(1 << 16):
             pass
-        await until(lambda: not kernel.untaken(connection._socket))  # type: ignore[attr-defined]
+        await until(lambda: not kernel.untaken(connection._socket))
         connection.look(asyncio.get_running_loop().time())
         await leaving
         await intake.spool.catch_up()
