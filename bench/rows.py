@@ -60,8 +60,13 @@ def callers(count: int, window: int, *, full: bool = True, beside: bool = True) 
     )
 
 
+def payloads(size: int) -> Load:
+    """One caller with 64 MiB unanswered, or as many casts as the window usually has."""
+    return Load(1, max(1, min(1000, (64 << 20) // size)), size)
+
+
 def payload(name: str, size: int) -> Row:
-    how = Load(1, max(1, min(1000, (64 << 20) // size)), size)
+    how = payloads(size)
     return Row(
         f"payload {name}",
         f"payloads of {name}, one caller, {how.window} unanswered; durable as in accept",
@@ -73,7 +78,7 @@ def payload(name: str, size: int) -> Row:
 
 
 def through_payload(name: str, size: int) -> Row:
-    how = Load(1, max(1, min(1000, (64 << 20) // size)), size)
+    how = payloads(size)
     return Row(
         f"through {name}",
         f"as through, payloads of {name}, {how.window} unanswered",
