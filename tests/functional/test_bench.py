@@ -34,4 +34,5 @@ def test_the_scale_of_a_small_backlog_is_measured(tmp_path: Path) -> None:
     found = json.loads(figures.read_text())["figures"]["1000"]
     assert found["accepted"] == 1000 + 1000 + 3 * 500  # the warm-up, the backlog, the parts
     assert 3 * 500 <= found["executed"] <= found["accepted"]
-    assert all(found[name] > 0 for name in scale.COLUMNS), found
+    # a few hundred casts may take less than a tick of the processor's clock
+    assert all(found[name] > 0 or (name.endswith("cpu_us") and found[name] == 0) for name in scale.COLUMNS), found
