@@ -30,6 +30,7 @@ whatever else runs on it; the ratios are taken within a round, and those are wha
 
   scale.py     what a backlog costs, of up to 10,000,000 casts
   stages.py    where the processor time of a cast goes        instructions.py  how many a cast costs, trees compared
+  scratch.py   the directory that a run measures in
   report.py    the figures of docs/performance.md             plots.py    its plots
   targets.py   what is to be reached
 """

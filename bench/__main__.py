@@ -12,10 +12,7 @@ import argparse
 import json
 import resource
 import shlex
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +23,7 @@ from typing import Any
 from bench import machine, rows, table, targets
 from bench.peers import Absent
 from bench.plan import Figures, Plan, Row
+from bench.scratch import scratch
 
 LIMIT_S = 12 * 60  # nothing starts that would end after it, by how long it took before; with --full FULL_S
 FULL_S = 35 * 60
@@ -172,32 +170,28 @@ def printed(run: Run, facts: dict[str, str]) -> str:
 
 def main(arguments: list[str]) -> int:
     chosen = options(arguments)
-    chosen.dir.mkdir(parents=True, exist_ok=True)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped
-    disk = Path(tempfile.mkdtemp(prefix="bench-", dir=chosen.dir)).resolve()
     warm, window = (100, 100) if chosen.quick else (2_000, 1_000)
-    plan = Plan(disk, chosen.casts, chosen.seconds, warm, window, chosen.grabs, chosen.backlog, chosen.long)
     limit_s = FULL_S if chosen.full else LIMIT_S
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a thousand callers are as many descriptors
-    facts = {"command": shlex.join(["python", "-m", "bench", *arguments])} | machine.describe(disk)
+    with scratch(chosen.dir) as disk:
+        plan = Plan(disk, chosen.casts, chosen.seconds, warm, window, chosen.grabs, chosen.backlog, chosen.long)
+        facts = {"command": shlex.join(["python", "-m", "bench", *arguments])} | machine.describe(disk)
 
-    def keep(run: Run) -> None:
-        report = {"machine": facts, "plan": vars(plan) | {"disk": str(chosen.dir)}, "rows": run.kept()}
-        chosen.json.write_text(json.dumps(report, indent=1) + "\n")
+        def keep(run: Run) -> None:
+            report = {"machine": facts, "plan": vars(plan) | {"disk": str(chosen.dir)}, "rows": run.kept()}
+            chosen.json.write_text(json.dumps(report, indent=1) + "\n")
 
-    run = Run(some_rows(chosen.only, quick=chosen.quick, full=chosen.full), plan, limit_s, keep)
-    started, rounds = time.monotonic(), 0
-    try:
-        for number in range(1, chosen.rounds + 1):
-            run.round(number, 4 if chosen.quick else 1)
-            rounds = number
-    except KeyboardInterrupt:
-        print("interrupted: what was measured so far", file=sys.stderr)
-        run.failed = True
-    finally:
-        shutil.rmtree(disk, ignore_errors=True)
+        run = Run(some_rows(chosen.only, quick=chosen.quick, full=chosen.full), plan, limit_s, keep)
+        started, rounds = time.monotonic(), 0
+        try:
+            for number in range(1, chosen.rounds + 1):
+                run.round(number, 4 if chosen.quick else 1)
+                rounds = number
+        except KeyboardInterrupt:
+            print("interrupted: what was measured so far", file=sys.stderr)
+            run.failed = True
     if run.late:
         print(f"no time for {run.late} measurements: {limit_s} s is the limit", file=sys.stderr)
     took = f"{time.monotonic() - started:.0f} s, load average then {machine.load_average()}"

@@ -11,13 +11,12 @@ nor do the disk and waiting.
 import argparse
 import os
 import re
-import shutil
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.peers import Gearmand, Relay, Worker, closed_port, program
+from bench.scratch import scratch
 from bench.table import aligned
 from bench.timing import filled
 
@@ -73,10 +72,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--dir", type=Path, default=Path("build"), help="where the spools lie (build/)")
     chosen = parser.parse_args(arguments)
     trees = chosen.tree or [Path(__file__).resolve().parents[1]]
-    chosen.dir.mkdir(parents=True, exist_ok=True)
-    disk = Path(tempfile.mkdtemp(prefix="instructions-", dir=chosen.dir)).resolve()
     lines = []
-    try:
+    with scratch(chosen.dir) as disk:
         for kind in chosen.kinds or KINDS:
             reference = 0.0
             for tree in trees:
@@ -85,8 +82,6 @@ def main(arguments: list[str]) -> int:
                 reference = reference or each
                 lines.append([kind, os.fspath(tree), f"{each:,.0f}", f"{each / reference:.3f}"])
                 print(*lines[-1], file=sys.stderr, flush=True)
-    finally:
-        shutil.rmtree(disk, ignore_errors=True)
     print(aligned(("kind", "tree", "instructions a cast", "ratio"), lines))
     return 0
 

@@ -15,16 +15,15 @@ import argparse
 import json
 import shlex
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from bench import costs, machine
 from bench.peers import Broken, Gearmand, Relay, Worker, accepts, free_port
+from bench.scratch import scratch
 from bench.table import aligned, number
 from bench.timing import filled
 
@@ -106,22 +105,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--dir", type=Path, default=Path("build"), help="the disk that is measured (build/)")
     chosen = parser.parse_args(arguments)
     backlogs = chosen.casts or [0, 10_000, 100_000, 1_000_000]
-    chosen.dir.mkdir(parents=True, exist_ok=True)
-    disk = Path(tempfile.mkdtemp(prefix="scale-", dir=chosen.dir)).resolve()
-    if shutil.disk_usage(disk).free < ROOM_BYTES * max(backlogs):
-        disk.rmdir()
-        parser.error(f"{chosen.dir} has no room for {max(backlogs):,} casts")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     figures: dict[int, dict[str, float]] = {}
-    facts = {"command": shlex.join(["python", "-m", "bench.scale", *arguments])} | machine.describe(disk)
-    try:
+    with scratch(chosen.dir) as disk:
+        if shutil.disk_usage(disk).free < ROOM_BYTES * max(backlogs):
+            parser.error(f"{chosen.dir} has no room for {max(backlogs):,} casts")
+        facts = {"command": shlex.join(["python", "-m", "bench.scale", *arguments])} | machine.describe(disk)
         for backlog in backlogs:
             figures[backlog] = measure(disk, backlog, chosen.part)
             said = ", ".join(f"{heading} {number(figures[backlog][name])}" for name, heading in COLUMNS.items())
             print(f"{backlog:,}: {said}", file=sys.stderr, flush=True)
             keep(chosen.json, facts, chosen.part, figures)
-    finally:
-        shutil.rmtree(disk, ignore_errors=True)
     print("\n".join(f"{name:12}  {fact}" for name, fact in facts.items()))
     head = ("in the spool", *(f"{backlog:,}" for backlog in figures))
     print(aligned(head, [[title, *(number(one[name]) for one in figures.values())] for name, title in COLUMNS.items()]))

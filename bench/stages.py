@@ -13,10 +13,8 @@ import collections
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +22,7 @@ from pathlib import Path
 from bench import costs, machine
 from bench.peers import Absent, Broken, Relay, closed_port, program
 from bench.plan import Load, Plan
+from bench.scratch import scratch
 from bench.table import aligned, number
 from bench.through import chain
 from bench.timing import BESIDE_S, Beside, command
@@ -142,13 +141,9 @@ def main(arguments: list[str]) -> int:
         program("py-spy")
     except Absent:
         parser.error("py-spy is not installed (pip install py-spy)")
-    chosen.dir.mkdir(parents=True, exist_ok=True)
-    disk = Path(tempfile.mkdtemp(prefix="stages-", dir=chosen.dir)).resolve()
-    facts = {"command": shlex.join(["python", "-m", "bench.stages", *arguments])} | machine.describe(disk)
-    try:
+    with scratch(chosen.dir) as disk:
+        facts = {"command": shlex.join(["python", "-m", "bench.stages", *arguments])} | machine.describe(disk)
         found = {kind: measure(disk, kind, chosen.seconds) for kind in chosen.kinds or KINDS}
-    finally:
-        shutil.rmtree(disk, ignore_errors=True)
     print(aligned(("stage", *found), lines(found)))
     if chosen.json is not None:
         chosen.json.write_text(json.dumps({"machine": facts, "stages": found}, indent=1) + "\n")
