@@ -54,17 +54,21 @@ def attached(agent: Agent, calls: Sequence[str], fault: str, *, anywhere: bool =
     tracing = [*command(() if anywhere else files_of(agent.spool), calls, fault, output), "-p", str(pid)]
     with subprocess.Popen(tracing, stdin=subprocess.DEVNULL) as strace:
         try:
-            until(lambda: _traced(pid), "strace is attached")
+            until(lambda: traced(pid), "strace is attached")
             yield output
         finally:
             strace.send_signal(signal.SIGINT)
             strace.wait()
 
 
-def _traced(pid: int) -> bool:
-    """Whether each thread has a tracer; a process that is gone needs none."""
+def traced(pid: int) -> bool:
+    """Whether each thread has a tracer; one that has ended needs none, though nobody has waited for it yet.
+
+    A fault may kill the agent before it was seen to be traced.
+    """
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         with contextlib.suppress(OSError):
-            if "TracerPid:\t0\n" in status.read_text():
+            text = status.read_text()
+            if "TracerPid:\t0\n" in text and not any(f"State:\t{ended}" in text for ended in "ZX"):
                 return False
     return True
