@@ -2,7 +2,9 @@
 
 Promises: answers go out in the order of the requests, JOB_CREATED only after the spool said that the cast is on disk.
 What a caller is owed is bounded: beyond UNANSWERED_BYTES, or while all callers together fill the door's budget, or
-while it does not read its answers, nothing more is read from it.  One read more always fits.
+while it does not read its answers, nothing more is read from it.  One read more always fits.  A caller with much to say
+shares the writer with others: while they cast too, it has SHARE_CASTS casts there, so that a COMMIT that another one's
+cast waits for is a short one.
 
 When the caller goes away its casts stay: what was read is written, only the answers are dropped.  When the agent stops,
 a caller on a unix socket can send no more, and what has come from it by then, on TCP too, is read and answered.  On TCP
@@ -32,6 +34,8 @@ ITEM_BYTES = 120
 QUESTION_BYTES = 1500
 #: bytes of a read that are taken at a time, so that what they cost is known before the next are
 SLICE_BYTES = 64 * 1024
+#: casts that the writer may have of one caller while others cast too; one read more always fits
+SHARE_CASTS = 256
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -45,8 +49,9 @@ class Connection(asyncio.BufferedProtocol):
         self._socket: socket.socket
         self._uid: int | None = None
         self._owed = Owing(door.answers)
-        #: what is owed costs so much
+        #: what is owed costs so much, and so many casts are in the writer's hands
         self._unanswered = 0
+        self._unwritten = 0
         #: bytes that the kernel has not taken yet, counted as unanswered, and what was read but not looked at
         self._unsent = 0
         self._unread = b""
@@ -88,15 +93,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._door.hushed:
             self.hush()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next read goes: one buffer for all, because a read is cut up before the next one begins."""
-        return self._door.buffer
+        return self._door.small_buffer if self._door.shared and not self._large else self._door.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """A read."""
         self._brought += nbytes
         if not self._gone and self._over_at is None:
-            self._take(bytes(memoryview(self._door.buffer)[:nbytes]))
+            self._take(bytes(self._door.buffer[:nbytes]))
         if self._last is not None:
             self._last -= nbytes
             self._said_all()
@@ -166,11 +171,20 @@ class Connection(asyncio.BufferedProtocol):
                 else:
                     arrival = Arrival(item, self._uid, self._settled)
                 self._owe(arrival, max(arrival.size, share) + CAST_BYTES * len(arrival.casts))
+                self._unwritten += len(arrival.casts)
+                self._door.cast(self)
                 self._door.spool.append(arrival)
         self._answer()
         self._consider_half(bool(turn))
-        if self._unanswered >= UNANSWERED_BYTES or self._door.full or self._conversation.closing or self._in_line:
+        if self._busy or self._door.full or self._conversation.closing or self._in_line:
             self._pause()
+
+    @property
+    def _busy(self) -> bool:
+        """True while it is owed enough."""
+        if self._unwritten >= SHARE_CASTS and self._door.shared:
+            return True
+        return self._unanswered >= UNANSWERED_BYTES
 
     def _owe(self, item: Owed, cost: int) -> None:
         self._owed.add(item, cost)
@@ -258,8 +272,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _settled(self, item: Arrival | Inquiry) -> None:
         """The spool has answered for these casts, or this question."""
-        if type(item) is Arrival and type(item.outcome) is not range:
-            self._door.refused.update([code for code in item.outcome if isinstance(code, str)])
+        if type(item) is Arrival:
+            self._unwritten -= len(item.casts)
+            if type(item.outcome) is not range:
+                self._door.refused.update([code for code in item.outcome if isinstance(code, str)])
         if self._gone:
             self._door.answered(self._waiting.pop(item, 0))
             return
@@ -364,7 +380,7 @@ class Connection(asyncio.BufferedProtocol):
             self._room_at = self._began_at = self._loop.time()
         if not self._paused or self._gone or self._deaf_at is not None or self._hushed or self._in_line:
             return
-        if self._conversation.closing or self._unanswered >= UNANSWERED_BYTES:
+        if self._conversation.closing or self._busy:
             return
         if self._door.full:
             self._door.wait(self)

@@ -27,8 +27,9 @@ PACKET_S = 30.0
 DEAF_S = 1.0
 #: seconds between two looks for packets that take too long, or hold up others
 LOOK_S = 1.0
-#: bytes of one read
+#: bytes of one read, and of one while callers share the writer: then others are read between two of them
 READ_BYTES = 256 * 1024
+SHARED_READ_BYTES = 32 * 1024
 #: bytes of a host's name in a handle
 HOST_BYTES = 40
 
@@ -64,12 +65,18 @@ class Door:
         self.max_payload = max_payload
         self.max_connections = max_connections
         self.connections: set[Guest] = set()
-        self.buffer = bytearray(READ_BYTES)
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        self.small_buffer = self.buffer[:SHARED_READ_BYTES]
         self.hushed = False
         #: requests that were answered with an ERROR, by its code
         self.refused: Counter[str] = Counter()
         self.room = room.Room()
         self._unanswered = 0
+        #: True while more than one caller casts, as seen since the look before the last one
+        self.shared = False
+        #: who cast last, and whether somebody else had before, since the last look
+        self._caster: Guest | None = None
+        self._in_turn = False
         #: who waits for the budget, longest first (a set that keeps the order)
         self._waiting: dict[Guest, None] = {}
         self._resuming = False
@@ -96,6 +103,8 @@ class Door:
         """A connection is over."""
         self.connections.discard(connection)
         self._waiting.pop(connection, None)
+        if connection is self._caster:
+            self._caster = None
         self.silent(connection)
         if not self.connections:
             self._empty.set()
@@ -130,11 +139,21 @@ class Door:
     def _look(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
+        self.shared, self._in_turn = self._in_turn, False
         for connection in list(self.connections):
             connection.look(loop.time())
         self.room.look()
         if self.connections:
             self._timer = loop.call_later(LOOK_S, self._look)
+
+    # -- the writer ------------------------------------------------------------------------------------------------
+
+    def cast(self, connection: Guest) -> None:
+        """It hands casts to the writer."""
+        if connection is not self._caster:
+            if self._caster is not None:
+                self.shared = self._in_turn = True
+            self._caster = connection
 
     # -- what is unanswered ----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 At SQLITE_FULL a DELETE and a checkpoint fail as well as an INSERT, so a full disk, or a quota that is used up, that
 nothing else empties would be a deadlock: what is done could not be retired, and nothing would ever free a page.  With
-BALLAST_BYTES given back, retiring and checkpointing go on (the log begins anew every 4 MiB).  While it is given up new
+BALLAST_BYTES given back, retiring and checkpointing go on (the log begins anew every 3 MiB).  While it is given up new
 casts are refused, or they would use the room; it is made again once there is plenty.
 
 Never raises: what goes wrong leaves the ballast where, or absent as, it was.

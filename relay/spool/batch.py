@@ -1,7 +1,7 @@
 """What one COMMIT is made of: what is handed to the writer, and how it gathers until there is enough.
 
 Verdicts linger for company; everything else makes a batch urgent.  Bounds: BATCH_CASTS casts and BATCH_BYTES bytes
-beyond the first arrival.  Values only; no thread, no clock, no I/O.
+beyond the first arrival, and READS reads while casts wait.  Values only; no thread, no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ LINGER_VERDICTS = 4096
 #: casts and bytes of one COMMIT, beyond its first arrival
 BATCH_CASTS = 10_000
 BATCH_BYTES = 32 * 1024 * 1024
+#: reads that are answered before a COMMIT that casts wait for
+READS = 2
 
 
 class Verdicts(NamedTuple):
@@ -88,6 +90,8 @@ class Batch:
     @property
     def full(self) -> bool:
         """True when nothing more goes into it."""
+        if self.reads >= READS and self.arrivals:
+            return True
         return self.casts >= BATCH_CASTS or self.size >= BATCH_BYTES
 
     def urgent(self, failing: bool) -> bool:

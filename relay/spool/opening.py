@@ -62,6 +62,9 @@ INCREMENTAL = 2
 PRAGMAS: tuple[tuple[str, str, object], ...] = (
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", 2),
+    # pages of log at which a COMMIT copies them into the database: who waits for that one waits for them all, and fewer
+    # would have more than one cast of a hundred wait so where each has a COMMIT of its own (three pages)
+    ("wal_autocheckpoint", "700", 700),
     ("journal_size_limit", str(4 * 1024 * 1024), 4 * 1024 * 1024),
     ("mmap_size", "0", 0),
     ("trusted_schema", "OFF", 0),

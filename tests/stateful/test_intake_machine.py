@@ -33,6 +33,8 @@ BOUNDS = {
     "relay.intake.connection.UNANSWERED_BYTES": 4000,
     "relay.intake.door.UNANSWERED_BYTES_IN_ALL": 7000,
     "relay.intake.connection.SLICE_BYTES": 1000,
+    "relay.intake.connection.SHARE_CASTS": 2,
+    "relay.intake.door.SHARED_READ_BYTES": 1500,
     "relay.intake.owed.WRITE_BYTES": 3000,
     "relay.intake.connection.SMALL": 2000,
     "relay.intake.room.HALF_BYTES": 8000,

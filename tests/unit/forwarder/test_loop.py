@@ -15,7 +15,8 @@ import pytest
 from relay.cast import LaneName, Waiting
 from relay.clock import Clock
 from relay.forwarder import loop, outlet, trials
-from relay.forwarder.lanes import Flight
+from relay.forwarder.heads import TAKE_CASTS
+from relay.forwarder.lanes import Flight, Lane
 from relay.forwarder.window import START
 from relay.protocol.packets import Kind
 from relay.protocol.upstream import Job, News
@@ -55,6 +56,8 @@ class FakeSpool:
         self.next_id = 1000
         self.takes: list[tuple[int, Callable[[Took], None]]] = []
         self.due_takes: list[tuple[int, Callable[[Took], None]]] = []
+        #: how many casts the takes were for
+        self.asked: list[int] = []
 
     def name(self, lane: int) -> LaneName:
         return NAMES[lane]
@@ -79,6 +82,7 @@ class FakeSpool:
     def take(
         self, lane: int, last_id: int, casts: int, size: int, taken: Callable[[Took], None], limit: object = None
     ) -> None:
+        self.asked.append(casts)
         self.takes.append((lane, taken))
 
     def take_due(
@@ -91,6 +95,7 @@ class FakeSpool:
         taken: Callable[[Took], None],
         limit: object = None,
     ) -> None:
+        self.asked.append(casts)
         self.due_takes.append((lane, taken))
 
 
@@ -473,6 +478,21 @@ def test_a_function_begins_with_a_few_and_its_casts_stay_in_order(monkeypatch: p
         taken = bench.spool.takes
         assert bench.sent() == list(range(1, 1 + len(bench.sent())))
         assert len(bench.sent()) > START or taken
+
+    run(monkeypatch, scenario)
+
+
+def test_a_take_is_a_short_one_however_many_may_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers wait for the writer while it reads."""
+
+    async def scenario(bench: Bench) -> None:
+        monkeypatch.setattr(Lane, "limit", 10 * TAKE_CASTS)
+        bench.spool.counts[NAMES[F]].accepted = 100 * TAKE_CASTS
+        bench.forwarder._heads.load()
+        bench.forwarder._heads.read()
+        assert bench.spool.takes
+        assert bench.spool.due_takes
+        assert bench.spool.asked == [TAKE_CASTS] * 2
 
     run(monkeypatch, scenario)
 

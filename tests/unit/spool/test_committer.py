@@ -14,7 +14,7 @@ import pytest
 
 from relay.cast import Arrival
 from relay.clock import Clock
-from relay.spool.batch import LINGER_VERDICTS, Verdicts
+from relay.spool.batch import LINGER_VERDICTS, READS, Verdicts
 from relay.spool.changes import Took
 from relay.spool.committer import Committed, Committer
 from relay.spool.room import Room
@@ -228,6 +228,25 @@ def test_what_waits_together_is_one_commit(path: Path) -> None:
         committed = await running.told.get()
         assert list(committed.arrivals) == arrivals
         assert running.told.empty()
+
+    run(path, scenario)
+
+
+def test_who_waits_for_a_commit_waits_for_few_reads(path: Path) -> None:
+    """With a cast in hand the writer answers READS of those that wait, then comes the COMMIT, then the others."""
+
+    async def scenario(running: Running) -> None:
+        happened: list[str] = []
+        running.on_told = lambda _: happened.append("told")
+        async with running.busy():
+            running.committer.append(running.writer.arrival([cast()]))
+            for _ in range(READS + 3):
+                running.committer.take(
+                    lambda transitions: transitions.take(1, 0, 1, 1), lambda _: happened.append("read")
+                )
+        await running.until(bool)
+        await running.in_the_thread(lambda _: None)
+        assert happened == ["read"] * READS + ["told"] + ["read"] * 3
 
     run(path, scenario)
 
