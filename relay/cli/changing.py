@@ -33,6 +33,8 @@ class Change(NamedTuple):
     done: str
     #: what more a request's body says
     more: tuple[tuple[str, Any], ...] = ()
+    #: a sentence about what it does beside them
+    beside: str = ""
     #: run before the casts are changed: with the agent, or on the spool itself
     first: Callable[[Agent], None] | None = None
     first_offline: Callable[[Spooled], None] | None = None
@@ -156,7 +158,8 @@ def show(options: argparse.Namespace, change: Change, tally: dict[str, Any]) -> 
     )
     skipped = [f"{tally[name]} {words}" for name, words in reasons if tally[name]]
     print(f" Skipped: {', '.join(skipped)}." if skipped else "", end="")
-    print(f" Not found: {tally['missing']}." if tally["missing"] else "")
+    print(f" Not found: {tally['missing']}." if tally["missing"] else "", end="")
+    print(f" {change.beside}" if change.beside and not options.dry_run else "")
 
 
 def _casts(number: int) -> str:

@@ -76,7 +76,9 @@ def run(options: argparse.Namespace) -> int:
             offline.log(f"hold new function={options.function!r}{until}")
 
         more = (("held_by", f"new {options.function}"),)
-        change = Change("hold", "Held", more, with_agent, on_disk)
+        until = "it is released" if options.until is None else time.strftime("%F %T", time.localtime(options.until))
+        beside = f"What is still to come for {options.function} is held until {until}."
+        change = Change("hold", "Held", more, beside, with_agent, on_disk)
     return changing.run(options, change)
 
 

@@ -27,6 +27,8 @@ from relay.spool.transitions import Transitions
 
 #: casts that one transaction changes
 SLICE = 500
+#: the reason of a cast that is held and had none
+HELD = "held"
 
 #: held by an operator's word, or by `export --hold`; by `hold --new` it is `new` and the pattern
 OPERATOR, EXPORT = "operator", "export"
@@ -228,7 +230,7 @@ class _Slice:
         if target is State.PURGED:
             self._gone.append(one.id)
         elif target is State.HELD:
-            self._keep(one, target, reason=one.reason or "held", held_by=self._edit.held_by or OPERATOR)
+            self._keep(one, target, reason=one.reason or HELD, held_by=self._edit.held_by or OPERATOR)
         elif target is State.DEAD:
             before = f"; before that: {one.error}" if one.error else ""
             self._keep(one, target, reason="buried", error=f"buried by uid {self._edit.uid}{before}")
@@ -242,6 +244,7 @@ class _Slice:
                 due_at=due_at,
                 scheduled=int(due_at is not None),
                 failures=failures,
+                reason="" if one.reason == HELD else one.reason,
                 aged_from=self._now,
             )
             self._transitions.ledger.bring_back(one.lane, due_at or self._now, scheduled=due_at is not None)

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from relay.errors import SpoolOwned, SpoolUnusable
+
+log = logging.getLogger(__name__)
 
 #: seconds to wait for another agent's lock
 LOCK_WAIT_S = 30.0
@@ -29,14 +32,18 @@ def lock(path: Path, wait_s: float, pause: Callable[[float], None] = time.sleep)
     except OSError as error:
         raise SpoolUnusable(f"{name}: {error.strerror}") from None
     deadline = time.monotonic() + wait_s
+    told = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            owner = noted(descriptor)[0] or "unknown"
             if time.monotonic() >= deadline:
-                owner, _ = noted(descriptor)
                 os.close(descriptor)
-                raise SpoolOwned(f"another agent (pid {owner or 'unknown'}) owns {path}") from None
+                raise SpoolOwned(f"another agent (pid {owner}) owns {path}") from None
+            if not told:
+                told = True
+                log.warning("another agent (pid %s) owns %s: it is waited for, %d s at most", owner, path, wait_s)
             pause(0.1)
         except OSError as error:
             os.close(descriptor)

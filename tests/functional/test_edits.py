@@ -161,6 +161,18 @@ def test_hold_new_keeps_back_what_is_still_to_come(rig: Rig) -> None:
     assert sorted(rig.ledger.done()) == [b"1", b"2", b"3", b"4"]
 
 
+def test_a_hold_of_what_is_to_come_says_so(idle: Agent) -> None:
+    """In words, where none is here to be held, with the moment that it ends at; a dry run holds nothing."""
+    hold = ("hold", "--function", "later", "--new", "--yes")
+    assert "to come" not in idle.cli(*hold, "--dry-run").stdout
+    assert idle.cli(*hold).stdout == (
+        "Held 0 of 0 casts. What is still to come for later is held until it is released.\n"
+    )
+    assert idle.cli(*hold, "--until", "2100-01-31T06:00").stdout == (
+        "Held 0 of 0 casts. What is still to come for later is held until 2100-01-31 06:00:00.\n"
+    )
+
+
 def test_a_hold_until_a_moment_ends_by_itself(rig: Rig) -> None:
     """At that moment what it kept back is executed; what an operator holds by name stays held."""
     rig.serve("geard")

@@ -88,6 +88,17 @@ def test_a_released_cast_is_ready_with_its_history_and_is_retired_whole(writer: 
     assert writer.transitions.ledger.taken_due == {name.number: set()}
 
 
+def test_a_released_cast_is_no_longer_said_to_be_held(writer: Writer) -> None:
+    """The reason goes with the hold; why an attempt had failed before it stays."""
+    fresh, failed = make(writer, State.READY), make(writer, State.DEFERRED)
+    before = writer.rows(f"SELECT reason FROM fates WHERE id = {failed}")
+    writer.edit(Verb.HOLD, fresh, failed)
+    assert writer.rows(f"SELECT reason FROM fates WHERE id = {fresh}") == [("held",)]
+    writer.edit(Verb.RELEASE, fresh, failed)
+    assert writer.rows("SELECT reason FROM fates ORDER BY id") == [("",), *before]
+    assert before != [("",)]
+
+
 def test_a_released_cast_that_fails_is_deferred_as_any_other(writer: Writer) -> None:
     """Its fate says so, the counts go with it, and it can be taken when it is due."""
     id_ = make(writer, State.HELD)

@@ -458,18 +458,20 @@ def test_a_spool_has_one_owner(path: Path, directory: Path) -> None:
         opened(path)
 
 
-def test_the_lock_is_waited_for(path: Path, directory: Path) -> None:
-    """An owner that ends within the wait is no obstacle: each pause is followed by another try."""
+def test_the_lock_is_waited_for(path: Path, directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An owner that ends within the wait is no obstacle: each pause is followed by a try, and one line tells of it."""
     pauses: list[float] = []
     with python(TAKE_LOCK, path) as pid:
 
         def end_it(seconds: float) -> None:
-            os.kill(pid, signal.SIGKILL)
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
             pauses.append(seconds)
+            if len(pauses) == 3:
+                os.kill(pid, signal.SIGKILL)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
         os.close(lock(path, 60, end_it))
-    assert len(pauses) == 1
+    assert len(pauses) == 3
+    assert caplog.messages == [f"another agent (pid {pid}) owns {path}: it is waited for, 60 s at most"]
 
 
 def test_a_refusal_lets_the_lock_go(path: Path, directory: Path) -> None:
