@@ -3,8 +3,8 @@
 Promises: answers go out in the order of the requests, JOB_CREATED only after the spool said that the cast is on disk.
 What a caller is owed is bounded: beyond UNANSWERED_BYTES, or while all callers together fill the door's budget, or
 while it does not read its answers, nothing more is read from it.  One read more always fits.  A caller with much to say
-shares the writer with others: while they cast too, it has SHARE_CASTS casts there, so that a COMMIT that another one's
-cast waits for is a short one.
+shares the writer with others: while they cast too, it has SHARE_CASTS casts there and SHARE_BYTES unanswered, so that
+a COMMIT that another one's cast waits for is a short one.
 
 When the caller goes away its casts stay: what was read is written, only the answers are dropped.  When the agent stops,
 a caller on a unix socket can send no more, and what has come from it by then, on TCP too, is read and answered.  On TCP
@@ -34,8 +34,10 @@ ITEM_BYTES = 120
 QUESTION_BYTES = 1500
 #: bytes of a read that are taken at a time, so that what they cost is known before the next are
 SLICE_BYTES = 64 * 1024
-#: casts that the writer may have of one caller while others cast too; one read more always fits
+#: casts that the writer may have of one caller while others cast too, and bytes that it may have unanswered then (more
+#: than a transport holds back without a word); one read more always fits
 SHARE_CASTS = 256
+SHARE_BYTES = 512 * 1024
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -182,8 +184,8 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def _busy(self) -> bool:
         """True while it is owed enough."""
-        if self._unwritten >= SHARE_CASTS and self._door.shared:
-            return True
+        if self._door.shared:
+            return self._unwritten >= SHARE_CASTS or self._unanswered >= SHARE_BYTES
         return self._unanswered >= UNANSWERED_BYTES
 
     def _owe(self, item: Owed, cost: int) -> None:

@@ -34,6 +34,7 @@ BOUNDS = {
     "relay.intake.door.UNANSWERED_BYTES_IN_ALL": 7000,
     "relay.intake.connection.SLICE_BYTES": 1000,
     "relay.intake.connection.SHARE_CASTS": 2,
+    "relay.intake.connection.SHARE_BYTES": 2500,
     "relay.intake.door.SHARED_READ_BYTES": 1500,
     "relay.intake.owed.WRITE_BYTES": 3000,
     "relay.intake.connection.SMALL": 2000,

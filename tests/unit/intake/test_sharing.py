@@ -1,12 +1,13 @@
 """One writer for all callers: who has much to say leaves room for others while they cast too."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from relay.cast import Arrival
 from relay.intake import door
-from relay.intake.connection import SHARE_CASTS
+from relay.intake.connection import SHARE_BYTES, SHARE_CASTS
 from relay.intake.door import SHARED_READ_BYTES
 from tests.unit.forwarder.flying import until
 from tests.unit.intake.calling import Caller, Intake, idle, run, submission
@@ -78,6 +79,31 @@ def test_while_others_cast_it_has_its_share_of_a_commit(
         assert handed.casts == MANY if later else handed.casts <= MOST
         go_on.set()
         await answered(intake, one, 1, 1 + MANY)
+
+    run(path, scenario)
+
+
+def test_large_casts_share_by_their_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few of them are as much for the writer as many small ones."""
+    monkeypatch.setattr(door, "LOOK_S", 1e6)
+    size, many = 60_000, 40
+
+    async def scenario(intake: Intake) -> None:
+        one, other = await intake.call(), await intake.call()
+        await other.send(REQUEST)
+        await answered(intake, other, 0, 1)
+        there, go_on = intake.stop_at_commit()
+        await one.send(REQUEST)
+        await until(there.is_set)
+        handed = Handed(intake)
+        sending = asyncio.create_task(one.send(submission(payload=bytes(size)) * many))
+        await until(lambda: handed.casts * size >= SHARE_BYTES - size)
+        await idle()
+        # one read more, and the rest of what had begun
+        assert handed.casts * size <= SHARE_BYTES + 2 * size
+        go_on.set()
+        await sending
+        await answered(intake, one, 1, 1 + many)
 
     run(path, scenario)
 
