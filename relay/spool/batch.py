@@ -1,7 +1,8 @@
 """What one COMMIT is made of: what is handed to the writer, and how it gathers until there is enough.
 
 Verdicts linger for company; everything else makes a batch urgent.  Bounds: BATCH_CASTS casts and BATCH_BYTES bytes
-beyond the first arrival, and READS reads while casts wait.  Values only; no thread, no clock, no I/O.
+beyond the first arrival, and what takes have read before them: with casts in hand a batch has its fill of reads at
+READ_CASTS.  Values only; no thread, no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ LINGER_VERDICTS = 4096
 #: casts and bytes of one COMMIT, beyond its first arrival
 BATCH_CASTS = 10_000
 BATCH_BYTES = 32 * 1024 * 1024
-#: reads that are answered before a COMMIT that casts wait for
-READS = 2
+#: casts that takes read for one batch before its COMMIT, once it has casts in hand; each counts for READ_LEAST at least
+READ_CASTS = 512
+READ_LEAST = 16
 
 
 class Verdicts(NamedTuple):
@@ -71,7 +73,7 @@ class Batch:
     looks: list[Look] = field(default_factory=list)
     casts: int = 0
     size: int = 0
-    reads: int = 0
+    read: int = 0
     stop: bool = False
 
     def accept(self, arrival: Arrival) -> None:
@@ -79,6 +81,10 @@ class Batch:
         self.arrivals.append(arrival)
         self.casts += len(arrival.casts)
         self.size += arrival.size
+
+    def answered(self, casts: int) -> None:
+        """A take has read so many casts."""
+        self.read += max(READ_LEAST, casts)
 
     def judge(self, verdicts: Verdicts) -> None:
         """Verdicts to be written."""
@@ -90,9 +96,12 @@ class Batch:
     @property
     def full(self) -> bool:
         """True when nothing more goes into it."""
-        if self.reads >= READS and self.arrivals:
-            return True
         return self.casts >= BATCH_CASTS or self.size >= BATCH_BYTES
+
+    @property
+    def read_enough(self) -> bool:
+        """True when casts are in hand that no further take may keep waiting."""
+        return bool(self.arrivals) and self.read >= READ_CASTS
 
     def urgent(self, failing: bool) -> bool:
         """True when it may not linger; while the disk fails, verdicts never hurry."""
@@ -103,7 +112,7 @@ class Batch:
     @property
     def idle(self) -> bool:
         """True when nothing at all came in."""
-        return not (self.arrivals or self.calls or self.looks or self.stop or self.verdicts or self.reads)
+        return not (self.arrivals or self.calls or self.looks or self.stop or self.verdicts or self.read)
 
     @property
     def verdicts(self) -> int:

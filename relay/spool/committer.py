@@ -87,8 +87,9 @@ class Committer:
         #: arrivals of this turn of the loop
         self._gathered: list[Arrival] = []
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-        #: verdicts that a failed COMMIT left
+        #: verdicts that a failed COMMIT left, and a take that the last batch had no time for
         self._left = Verdicts()
+        self._held_back: Take | None = None
         self._most_done = limits.keep_done_max
         self._closed: str | None = None
         self.pulse = Pulse()
@@ -202,10 +203,7 @@ class Committer:
         deadline = self.trouble.retry_at if self.trouble.any else self._upkeep.next_at
         while not batch.full:
             try:
-                if batch.urgent(failing):
-                    item = self._queue.get_nowait()
-                else:
-                    item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                item = self._next(None if batch.urgent(failing) else deadline)
             except Empty:
                 break
             if type(item) is Arrival:
@@ -215,8 +213,10 @@ class Committer:
                     deadline = min(deadline, time.monotonic() + LINGER_S)
                 batch.judge(item)
             elif type(item) is Take:
-                self._read(item)
-                batch.reads += 1
+                if batch.read_enough:
+                    self._held_back = item
+                    break
+                batch.answered(self._read(item))
             elif type(item) is Look:
                 batch.looks.append(item)
             elif type(item) is Call:
@@ -224,6 +224,15 @@ class Committer:
             else:
                 batch.stop = True
         return batch
+
+    def _next(self, deadline: float | None) -> Arrival | Verdicts | Take | Look | Call | Stop:
+        """What was handed in first, waited for until `deadline` if there is one; Empty where nothing is."""
+        if self._held_back is not None:
+            held_back, self._held_back = self._held_back, None
+            return held_back
+        if deadline is None:
+            return self._queue.get_nowait()
+        return self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
 
     def _commit(self, batch: Batch) -> None:
         transitions, trouble, now = self._transitions, self.trouble, self._clock.wall()
@@ -304,7 +313,8 @@ class Committer:
         log.error("the spool cannot be read: %s", error)
         self._look_for_signs(error)
 
-    def _read(self, take: Take) -> None:
+    def _read(self, take: Take) -> int:
+        """Answer it; how many casts it has read."""
         unread = self._transitions.unread
         try:
             took = take.read(self._transitions)
@@ -322,6 +332,7 @@ class Committer:
             self._post(self._suspect, "an index names a cast twice")
         if self._transitions.found_doomed:
             self._commit(Batch())
+        return len(took.casts)
 
     def _answer(self, look: Look) -> None:
         try:

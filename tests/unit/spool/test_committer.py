@@ -12,9 +12,9 @@ from queue import Empty
 
 import pytest
 
-from relay.cast import Arrival
+from relay.cast import Arrival, Taken
 from relay.clock import Clock
-from relay.spool.batch import LINGER_VERDICTS, READS, Verdicts
+from relay.spool.batch import LINGER_VERDICTS, READ_CASTS, READ_LEAST, Verdicts
 from relay.spool.changes import Took
 from relay.spool.committer import Committed, Committer
 from relay.spool.room import Room
@@ -25,6 +25,8 @@ from tests.unit.spool.writing import ENOUGH, NOW, Writer, cast, setback
 
 #: a test that hangs ends here
 GUARD_S = 60
+#: a cast that was read, of which only the number counts
+UNREAL = Taken((1, None, b"", NOW), 0, 0, False)
 
 
 class Running:
@@ -232,21 +234,39 @@ def test_what_waits_together_is_one_commit(path: Path) -> None:
     run(path, scenario)
 
 
-def test_who_waits_for_a_commit_waits_for_few_reads(path: Path) -> None:
-    """With a cast in hand the writer answers READS of those that wait, then comes the COMMIT, then the others."""
+@pytest.mark.parametrize(("casts", "enough"), [(READ_CASTS // 2, 2), (0, READ_CASTS // READ_LEAST)])
+def test_who_waits_for_a_commit_waits_for_few_reads(path: Path, casts: int, enough: int) -> None:
+    """With a cast in hand the writer reads READ_CASTS for those that send, then comes the COMMIT, then the other takes.
+
+    One that finds nothing takes little time, and counts for little.
+    """
+    found = Took([UNREAL] * casts, 0, False, None)
 
     async def scenario(running: Running) -> None:
         happened: list[str] = []
         running.on_told = lambda _: happened.append("told")
         async with running.busy():
             running.committer.append(running.writer.arrival([cast()]))
-            for _ in range(READS + 3):
-                running.committer.take(
-                    lambda transitions: transitions.take(1, 0, 1, 1), lambda _: happened.append("read")
-                )
+            for _ in range(enough + 3):
+                running.committer.take(lambda _: found, lambda _: happened.append("read"))
         await running.until(bool)
         await running.in_the_thread(lambda _: None)
-        assert happened == ["read"] * READS + ["told"] + ["read"] * 3
+        assert happened == ["read"] * enough + ["told"] + ["read"] * 3
+
+    run(path, scenario)
+
+
+def test_reads_before_them_do_not_part_casts_of_one_turn(path: Path) -> None:
+    """However much was read, casts that wait together share a COMMIT."""
+    much = Took([UNREAL] * READ_CASTS, 0, False, None)
+
+    async def scenario(running: Running) -> None:
+        async with running.busy():
+            for _ in range(3):
+                running.committer.take(lambda _: much, lambda _: None)
+            for _ in range(5):
+                running.committer.append(running.writer.arrival([cast()]))
+        assert [len(one.arrivals) for one in await running.until(bool)] == [5]
 
     run(path, scenario)
 
