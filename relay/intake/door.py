@@ -110,11 +110,18 @@ class Door:
             self._empty.set()
 
     async def hush(self, timeout_s: float) -> None:
-        """Read what callers have sent by now, for `timeout_s` seconds at most, and from then on from nobody."""
+        """Read what callers have sent by now, for `timeout_s` seconds at most, and from then on from nobody.
+
+        It is read as fast as it can be: the writer is not shared any more.
+        """
         self._speaking = {connection for connection in self.connections if connection.last_words()}
         self.hushed = True
+        self.shared = self._in_turn = False
         if self._speaking:
             self._silent.clear()
+            for connection in list(self._speaking):
+                # nobody's share is what keeps its last words
+                connection.go_on()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._silent.wait(), timeout_s)
         for connection in list(self.connections):
@@ -139,7 +146,8 @@ class Door:
     def _look(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
-        self.shared, self._in_turn = self._in_turn, False
+        # there is no other look while nobody is there
+        self.shared, self._in_turn = self._in_turn and bool(self.connections), False
         for connection in list(self.connections):
             connection.look(loop.time())
         self.room.look()
@@ -151,7 +159,7 @@ class Door:
     def cast(self, connection: Guest) -> None:
         """It hands casts to the writer."""
         if connection is not self._caster:
-            if self._caster is not None:
+            if self._caster is not None and not self.hushed:
                 self.shared = self._in_turn = True
             self._caster = connection
 
