@@ -389,7 +389,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._paused = False
         if self._began_at is not None:
-            self._began_at = self._loop.time()
+            # nor is the time that it was not read from
+            self._room_at = self._began_at = self._loop.time()
         if self._unread:
             self._take(self._unread)
             self._said_all()
