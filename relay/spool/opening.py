@@ -62,8 +62,8 @@ INCREMENTAL = 2
 PRAGMAS: tuple[tuple[str, str, object], ...] = (
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", 2),
-    # pages of log at which a COMMIT copies them into the database: who waits for that one waits for them all, and fewer
-    # would have more than one cast of a hundred wait so where each has a COMMIT of its own (three pages)
+    # pages of log at which a COMMIT copies them into the database: who waits for that one waits for all of it, and with
+    # fewer pages more of those whose cast has a COMMIT of its own would (docs/decisions/0021-sharing-the-writer.md)
     ("wal_autocheckpoint", "700", 700),
     ("journal_size_limit", str(4 * 1024 * 1024), 4 * 1024 * 1024),
     ("mmap_size", "0", 0),
