@@ -75,10 +75,15 @@ def run(options: argparse.Namespace) -> int:
             until = "" if options.until is None else f" until=@{options.until:.0f}"
             offline.log(f"hold new function={options.function!r}{until}")
 
-        more = (("held_by", f"new {options.function}"),)
-        until = "it is released" if options.until is None else time.strftime("%F %T", time.localtime(options.until))
-        beside = f"What is still to come for {options.function} is held until {until}."
-        change = Change("hold", "Held", more, beside, with_agent, on_disk)
+        end = "it is released" if options.until is None else time.strftime("%F %T", time.localtime(options.until))
+        change = Change(
+            "hold",
+            "Held",
+            (("held_by", f"new {options.function}"),),
+            f"What is still to come for {options.function} is held until {end}.",
+            with_agent,
+            on_disk,
+        )
     return changing.run(options, change)
 
 

@@ -27,8 +27,8 @@ from relay.spool.transitions import Transitions
 
 #: casts that one transaction changes
 SLICE = 500
-#: the reason of a cast that is held and had none
-HELD = "held"
+#: the reasons that an operator is: of a cast that is held and had none, and of one that is buried; each ends with that
+HELD, BURIED = "held", "buried"
 
 #: held by an operator's word, or by `export --hold`; by `hold --new` it is `new` and the pattern
 OPERATOR, EXPORT = "operator", "export"
@@ -233,7 +233,7 @@ class _Slice:
             self._keep(one, target, reason=one.reason or HELD, held_by=self._edit.held_by or OPERATOR)
         elif target is State.DEAD:
             before = f"; before that: {one.error}" if one.error else ""
-            self._keep(one, target, reason="buried", error=f"buried by uid {self._edit.uid}{before}")
+            self._keep(one, target, reason=BURIED, error=f"buried by uid {self._edit.uid}{before}")
         else:
             failures = 0 if verb is Verb.REVIVE else one.failures
             due_at = one.not_before if target is State.DEFERRED else None
@@ -244,7 +244,7 @@ class _Slice:
                 due_at=due_at,
                 scheduled=int(due_at is not None),
                 failures=failures,
-                reason="" if one.reason == HELD else one.reason,
+                reason="" if one.reason in (HELD, BURIED) else one.reason,
                 aged_from=self._now,
             )
             self._transitions.ledger.bring_back(one.lane, due_at or self._now, scheduled=due_at is not None)

@@ -88,14 +88,17 @@ def test_a_released_cast_is_ready_with_its_history_and_is_retired_whole(writer: 
     assert writer.transitions.ledger.taken_due == {name.number: set()}
 
 
-def test_a_released_cast_is_no_longer_said_to_be_held(writer: Writer) -> None:
-    """The reason goes with the hold; why an attempt had failed before it stays."""
-    fresh, failed = make(writer, State.READY), make(writer, State.DEFERRED)
+def test_an_operators_reason_ends_with_what_it_was_for(writer: Writer) -> None:
+    """A released or revived cast is not said to be held or buried; why an attempt had failed before a hold stays."""
+    fresh, failed, buried = make(writer, State.READY), make(writer, State.DEFERRED), make(writer, State.READY)
     before = writer.rows(f"SELECT reason FROM fates WHERE id = {failed}")
     writer.edit(Verb.HOLD, fresh, failed)
-    assert writer.rows(f"SELECT reason FROM fates WHERE id = {fresh}") == [("held",)]
+    writer.edit(Verb.BURY, buried)
+    reasons = "SELECT reason FROM fates ORDER BY id"
+    assert writer.rows(reasons) == [("held",), *before, ("buried",)]
     writer.edit(Verb.RELEASE, fresh, failed)
-    assert writer.rows("SELECT reason FROM fates ORDER BY id") == [("",), *before]
+    writer.edit(Verb.REVIVE, buried)
+    assert writer.rows(reasons) == [("",), *before, ("",)]
     assert before != [("",)]
 
 
