@@ -2,7 +2,8 @@
 
 A cast comes into memory fresh from its COMMIT, by a take in the order of ids, or by a take of deferred ones that are
 due.  What waits here stays within BUFFER_BYTES and one cast a lane; at most TAKES takes are out at a time, each of
-TAKE_CASTS casts, and TAKE_BYTES or one cast, at most.  A take that the disk failed is tried again a second later.
+TAKE_BYTES or one cast, and of TAKE_CASTS casts at most, or as many as are read in half the time that a COMMIT takes, so
+that who waits for the writer waits for little more.  A take that the disk failed is tried again a second later.
 
 Never sends anything, and never decides what is next or where it goes: it tells `joined` of a lane that is new, calls
 `enter` for one that has got casts to send, and `wake` when a take has come.  Runs in the event loop's thread.
@@ -28,8 +29,10 @@ from relay.spool.spool import Spool
 
 #: bytes of casts in memory that are not in flight, overhead included
 BUFFER_BYTES = 16 * 1024 * 1024
-#: casts and bytes of payload that one take reads, and takes that are out at a time
+#: casts and bytes of payload that one take reads, casts for each second of the last COMMIT where that is more (a cast
+#: takes some 9 us to be read: docs/performance.md), and takes that are out at a time
 TAKE_CASTS = 256
+TAKE_CASTS_A_SECOND = 50_000
 TAKE_BYTES = 1024 * 1024
 TAKES = 16
 #: casts of a lane that are looked at on disk at a time, for those that have expired
@@ -209,7 +212,7 @@ class Heads:
         while self._wanting and self._takes < TAKES:
             track = self._wanting.popleft()
             track.wanted = False
-            room = min(TAKE_CASTS, self._room(track.lane))
+            room = min(self._most, self._room(track.lane))
             if room <= 0:
                 continue
             number = track.name.number
@@ -227,6 +230,11 @@ class Heads:
                 self._spool.take_due(
                     number, now, far, room, TAKE_BYTES, partial(self._took_due, track), self.limit(track.lane)
                 )
+
+    @property
+    def _most(self) -> int:
+        """Casts of a take."""
+        return max(TAKE_CASTS, round(self._spool.pulse.commit_s * TAKE_CASTS_A_SECOND))
 
     def _took(self, track: Track, took: Took) -> None:
         """The spool read new casts of a track."""

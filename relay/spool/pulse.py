@@ -41,6 +41,8 @@ class Pulse:
         self.commit_seconds = Histogram(COMMIT_S)
         self.batch_casts = Histogram(BATCH_CASTS)
         self.completion_seconds = Histogram(COMPLETION_S)
+        #: seconds that the last COMMIT took
+        self.commit_s = 0.0
         #: when the COMMIT that runs began, None while none does
         self.committing_since: float | None = None
         #: ids that were the next ones, and when
@@ -56,7 +58,8 @@ class Pulse:
         began, self.committing_since = self.committing_since, None
         if casts is None or began is None:
             return
-        self.commit_seconds.observe(self._now() - began)
+        self.commit_s = self._now() - began
+        self.commit_seconds.observe(self.commit_s)
         if casts:
             self.batch_casts.observe(casts)
 

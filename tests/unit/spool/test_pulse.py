@@ -39,6 +39,7 @@ def test_a_commit_is_measured_from_begin_to_end() -> None:
     now.at += 0.03
     measured.end(7)
     assert measured.committing_since is None
+    assert measured.commit_s == measured.commit_seconds.sum > 0
     assert measured.commit_seconds.cumulative()[pulse.COMMIT_S.index(0.05)] == 1
     assert measured.commit_seconds.cumulative()[pulse.COMMIT_S.index(0.02)] == 0
     assert (measured.batch_casts.sum, measured.batch_casts.cumulative()[-1]) == (7, 1)
