@@ -52,7 +52,7 @@ def callers(count: int, window: int, *, full: bool = True, beside: bool = True) 
     how = Load(count, window)
     return Row(
         f"{count} x {window}",
-        f"{count} callers with {window} unanswered each; durable as in accept",
+        "callers x casts that each of them has unanswered; durable as in accept",
         RATE | WAITS,
         redis(how) | {"relay": accept_relay("relay", how)} | (others(how) if beside else {}),
         full=full,
