@@ -7,6 +7,7 @@ from tests.rig.callers import cast_all
 from tests.rig.rig import Rig
 from tests.rig.servers import JobServer
 from tests.rig.wait import until
+from tests.rig.workers import Worker
 
 
 def used(rig: Rig, agent: Agent) -> JobServer:
@@ -91,17 +92,24 @@ def upstream(agent: Agent, server: JobServer) -> dict[str, object]:
     return dict(found)
 
 
+def held_worker(rig: Rig, here: JobServer, there: JobServer) -> Worker:
+    """The worker at `here`, which keeps its next job; the one at `there` does not. Both are known to their servers."""
+    (worker,) = rig.work(b"f", servers=[here])
+    rig.work(b"f", servers=[there])
+    worker.hold()
+    until(lambda: here.status(b"f").workers and there.status(b"f").workers, "both servers have a worker")
+    return worker
+
+
 def test_a_paused_server_gets_nothing_new_and_finishes_what_it_has(rig: Rig, server_kind: str) -> None:
     """Paused while a job runs: new casts go to the other one, the job ends there; a restart changes nothing."""
     rig.serve(server_kind, count=2)
     agent = rig.agent()
     here = used(rig, agent)
     there = other(rig, here)
-    (worker,) = rig.work(b"f", servers=[here])
-    rig.work(b"f", servers=[there])
-    worker.hold()
+    worker = held_worker(rig, here, there)
     cast_all(agent.socket, b"f", [b"held"])
-    worker.holding.wait(60)
+    assert worker.holding.wait(60)
     paused = agent.cli("upstreams", "pause", here.address)
     assert (paused.returncode, paused.stderr) == (0, "")
     assert f"{here.address} is paused." in paused.stdout
@@ -137,7 +145,7 @@ def test_a_paused_server_that_dies_is_said_to_be_lost(rig: Rig) -> None:
     (worker,) = rig.work(b"f", servers=[here])
     worker.hold()
     cast_all(agent.socket, b"f", [b"held"])
-    worker.holding.wait(60)
+    assert worker.holding.wait(60)
     assert agent.cli("upstreams", "pause", here.address).returncode == 0
     here.kill()
     until(lambda: f"upstream {here.address} is lost" in agent.log, agent.log_tail)
@@ -195,9 +203,7 @@ def test_a_server_that_asks_for_grace_is_left_so_that_it_ends(rig: Rig) -> None:
         server.restart()
     here = used(rig, agent)
     there = other(rig, here)
-    (worker,) = rig.work(b"f", servers=[here])
-    rig.work(b"f", servers=[there])
-    worker.hold()
+    worker = held_worker(rig, here, there)
     cast_all(agent.socket, b"f", [b"held"])
     assert worker.holding.wait(60)
     assert here.process
